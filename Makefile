@@ -1,0 +1,63 @@
+# The usual ways in. `make help` lists them; docs/ and tools/ hold the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+JOBS := $(shell nproc)
+CTEST := ctest --output-on-failure --no-tests=error --parallel $(JOBS) --test-dir
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what is missing (Debian packages, .venv)
+	@tools/setup.sh
+
+.PHONY: build
+build: setup ## build the default preset into build/release
+	@tools/build.sh release
+
+.PHONY: run
+run: build ## start a cluster on this machine and run the main job on it
+	@$(PYTHON) tools/run_main_job.py
+
+.PHONY: test
+test: build lint ## what has to pass before a change goes in
+	@$(CTEST) build/release
+	@$(PYTHON) -m pytest tests
+
+.PHONY: test-full
+test-full: test asan tsan ## test, the sanitizers, and the slow tests
+	@$(PYTHON) -m pytest tests -m full
+
+.PHONY: bench
+bench: build ## run the benchmarks
+	@$(PYTHON) bench/run.py
+
+.PHONY: conformance
+conformance: build ## run JAX's own tests through Causeway
+	@$(PYTHON) tests/conformance/run.py
+
+.PHONY: lint
+lint: setup ## check format and style
+	@tools/lint.sh
+
+.PHONY: format
+format: setup ## mend format and style where a tool can
+	@tools/lint.sh --fix
+
+.PHONY: tidy
+tidy: build ## run clang-tidy over the C++ that differs from the last commit (slow)
+	@tools/tidy.sh
+
+.PHONY: asan tsan
+asan: setup ## C++ tests under address, undefined-behaviour and leak sanitizers
+tsan: setup ## C++ tests under the thread sanitizer
+asan tsan:
+	@tools/build.sh $@
+	@$(CTEST) build/$@
+
+.PHONY: clean
+clean: ## remove what was built (.venv stays)
+	rm -rf build

@@ -1,0 +1,34 @@
+# Compiler flags, compiler cache and linker.
+#
+# Flags of our own code ride on the target causeway_flags and not on CMAKE_CXX_FLAGS, so that generated code
+# (cmake/Wire.cmake), which takes minutes to compile, has the same command line under every preset: with ccache it is
+# compiled once for all of them.
+
+set(CAUSEWAY_FLAGS "-O2;-g1;-DNDEBUG" CACHE STRING "Optimisation and debug flags of our own code")
+set(CAUSEWAY_SANITIZE "" CACHE STRING "Argument of -fsanitize=, or empty")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # With a base directory, paths are relative to the build folder and so equal under every preset.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_SLOPPINESS=time_macros ${CCACHE_PROGRAM})
+endif()
+
+find_program(MOLD_PROGRAM mold)
+if(MOLD_PROGRAM)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(causeway_flags INTERFACE)
+target_compile_options(
+  causeway_flags
+  INTERFACE ${CAUSEWAY_FLAGS}
+            -Wall
+            -Wextra
+            -Wno-missing-field-initializers
+            -Werror)
+if(CAUSEWAY_SANITIZE)
+  target_compile_options(causeway_flags INTERFACE -fsanitize=${CAUSEWAY_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${CAUSEWAY_SANITIZE})
+endif()
+target_include_directories(causeway_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)

@@ -1,0 +1,57 @@
+// Element types, numbered as XLA numbers its PrimitiveType (and so the IFRT protocol its dtypes). PJRT numbers them
+// otherwise: src/pjrt maps by name.
+#ifndef CAUSEWAY_BASE_DTYPE_H_
+#define CAUSEWAY_BASE_DTYPE_H_
+
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+
+namespace causeway {
+
+enum class DType : int32_t {
+  kInvalid = 0,
+  kPred = 1,
+  kS8 = 2,
+  kS16 = 3,
+  kS32 = 4,
+  kS64 = 5,
+  kU8 = 6,
+  kU16 = 7,
+  kU32 = 8,
+  kU64 = 9,
+  kF16 = 10,
+  kF32 = 11,
+  kF64 = 12,
+  kC64 = 15,
+  kBF16 = 16,
+  kToken = 17,
+  kC128 = 18,
+  kF8E5M2 = 19,
+  kF8E4M3FN = 20,
+  kS4 = 21,
+  kU4 = 22,
+  kF8E4M3B11FNUZ = 23,
+  kF8E5M2FNUZ = 24,
+  kF8E4M3FNUZ = 25,
+  kS2 = 26,
+  kU2 = 27,
+  kF8E4M3 = 28,
+  kF8E3M4 = 29,
+  kF4E2M1FN = 30,
+  kF8E8M0FNU = 31,
+  kS1 = 32,
+  kU1 = 33,
+  kString = 99,  // IFRT's own; never on a device
+};
+
+// Bytes of one element in host memory, where elements smaller than a byte take one each. 0 for tokens, strings and
+// numbers that are no type.
+int HostByteWidth(DType type);
+
+// XLA's name ("f32"), or "?" for numbers that are no type.
+absl::string_view Name(DType type);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_BASE_DTYPE_H_

@@ -1,0 +1,6 @@
+#include <cstdio>
+
+int main() {
+  std::puts("causeway " CAUSEWAY_VERSION);
+  return 0;
+}

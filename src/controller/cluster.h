@@ -1,0 +1,97 @@
+// The cluster as the controller knows it: slots for workers, and the devices they bring.
+//
+// A slot is made when a worker registers under a new name and is never given up: a worker that returns under its name gets
+// the same slot and the same device ids, with the next incarnation. Device ids are given island by island, and within an
+// island by the workers' names, when the first session opens (so that workers may register in any order); workers that
+// come later get the next ids.
+//
+// Threading: none of its own; lives in the controller core.
+#ifndef CAUSEWAY_CONTROLLER_CLUSTER_H_
+#define CAUSEWAY_CONTROLLER_CLUSTER_H_
+
+#include <cstdint>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "controller/core.h"
+#include "controller/events.h"
+
+namespace causeway {
+
+// Version of src/proto/control.proto. Both sides must have the same.
+inline constexpr uint32_t kControlVersion = 1;
+
+struct WorkerSlot {
+  WorkerId id;
+  proto::Hello hello;
+  bool alive = false;
+  LinkId link{0};                  // while alive
+  uint64_t incarnation = 0;        // counts this slot's lives
+  absl::Time last_heard;
+  absl::Status lost_because;
+  proto::Pong accounts;            // the last one heard
+  std::vector<DeviceId> devices;   // by local index; empty until ids were given
+
+  // "worker island0-host1 (devices 4-7)", for messages.
+  std::string Describe() const;
+};
+
+class Cluster {
+ public:
+  explicit Cluster(uint64_t key_seed) : random_(key_seed) {}
+
+  // Takes a worker in. Refusals: FAILED_PRECONDITION (version, platform, number of devices), INVALID_ARGUMENT (no name,
+  // no devices or too many), ALREADY_EXISTS (a live worker has the name).
+  absl::StatusOr<WorkerSlot*> Join(const proto::Hello& hello, LinkId link, absl::Time now);
+
+  // The worker is gone; its slot stays.
+  void Leave(WorkerSlot& slot, absl::Status why);
+
+  WorkerSlot* OnLink(LinkId link);             // null: none
+  WorkerSlot& slot(WorkerId id) { return slots_[Raw(id)]; }
+  const WorkerSlot& slot(WorkerId id) const { return slots_[Raw(id)]; }
+  std::vector<WorkerSlot>& slots() { return slots_; }
+  const std::vector<WorkerSlot>& slots() const { return slots_; }
+
+  // Gives ids to the devices that have none.
+  void AssignDeviceIds();
+
+  // The worker and local index of a device; null where no such device is known.
+  struct Place {
+    WorkerId worker;
+    int local_index;
+  };
+  const Place* Find(DeviceId device) const;
+
+  // All devices, in the order of their ids; those without ids yet follow as they would get them.
+  std::vector<DeviceView> Views() const;
+
+  // Islands by name, in order, with their slots by name.
+  std::map<std::string, std::vector<const WorkerSlot*>> Islands() const;
+
+  uint64_t NewKey() { return random_(); }
+
+  // The key of the data connection between two live workers; the same for both orders.
+  uint64_t PairKey(WorkerId a, WorkerId b);
+
+ private:
+  std::vector<const WorkerSlot*> IslandMajor() const;
+
+  std::vector<WorkerSlot> slots_;  // by WorkerId
+  std::vector<Place> places_;      // by DeviceId
+  absl::flat_hash_map<std::string, WorkerId> by_name_;
+  absl::flat_hash_map<LinkId, WorkerId> by_link_;
+  absl::flat_hash_map<std::pair<WorkerId, WorkerId>, uint64_t> pair_keys_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CONTROLLER_CLUSTER_H_

@@ -1,0 +1,404 @@
+#include "controller/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "controller/core_impl.h"
+
+namespace causeway {
+namespace {
+
+// Time of comparison depends on the lengths only, so that a token cannot be guessed byte by byte.
+bool SameSecret(const std::string& a, const std::string& b) {
+  unsigned char differs = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) differs |= static_cast<unsigned char>(a[i] ^ b[i]);
+  return differs == 0;
+}
+
+proto::ToWorker Goodbye(const absl::Status& why) {
+  proto::ToWorker message;
+  message.mutable_goodbye()->mutable_status()->set_code(static_cast<int>(why.code()));
+  message.mutable_goodbye()->mutable_status()->set_message(std::string(why.message()));
+  return message;
+}
+
+template <typename E>
+const RequestHeader* RequestOf(const E& e) {
+  if constexpr (requires { e.request; }) {
+    return &e.request;
+  } else {
+    return nullptr;
+  }
+}
+
+}  // namespace
+
+ControllerCore::ControllerCore(ControllerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+ControllerCore::~ControllerCore() = default;
+
+void ControllerCore::Handle(Event event, absl::Time now, ControllerActions& out) {
+  impl_->now_ = now;
+  impl_->out_ = &out;
+  std::visit(
+      [this, &out](auto& e) {
+        const RequestHeader* request = RequestOf(e);
+        constexpr bool opens = std::is_same_v<std::decay_t<decltype(e)>, OpenSession>;
+        if (request != nullptr && !opens && impl_->FindSession(request->session) == nullptr) {
+          out.ReplyDone(*request, absl::FailedPreconditionError("the session is not open"));
+          return;
+        }
+        impl_->On(e);
+      },
+      event);
+  impl_->out_ = nullptr;
+}
+
+std::vector<DeviceView> ControllerCore::Devices() const { return impl_->cluster_.Views(); }
+
+std::string ControllerCore::Platform() const {
+  const auto& slots = impl_->cluster_.slots();
+  return slots.empty() ? "" : slots.front().hello.platform();
+}
+
+std::string ControllerCore::PlatformVersion() const {
+  const auto& slots = impl_->cluster_.slots();
+  return slots.empty() ? "" : slots.front().hello.platform_version();
+}
+
+std::vector<int64_t> ControllerCore::StablehloVersion() const {
+  std::vector<int64_t> newest;
+  for (const WorkerSlot& slot : impl_->cluster_.slots()) {
+    const auto& version = slot.hello.stablehlo_version();
+    std::vector<int64_t> takes(version.begin(), version.end());
+    if (newest.empty() || takes < newest) newest = std::move(takes);
+  }
+  return newest;
+}
+
+std::shared_ptr<const ArraySpec> ControllerCore::FindArray(ArrayId array) const {
+  const Array* found = impl_->FindArray(array);
+  return found == nullptr ? nullptr : found->spec;
+}
+
+bool ControllerCore::IsDeleted(ArrayId array) const {
+  const Array* found = impl_->FindArray(array);
+  return found != nullptr && found->deleted;
+}
+
+std::shared_ptr<const ProgramView> ControllerCore::FindProgram(ProgramId program) const {
+  const Program* found = impl_->FindProgram(program);
+  return found == nullptr ? nullptr : found->view;
+}
+
+proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_->Status(now); }
+
+// ---------------------------------------------------------------- sessions
+
+ControllerCore::Impl::Impl(ControllerOptions options)
+    : options_(std::move(options)),
+      cluster_(options_.key_seed),
+      started_(absl::InfinitePast()),
+      next_ping_(absl::InfinitePast()) {}
+
+Session* ControllerCore::Impl::FindSession(SessionId id) {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+void ControllerCore::Impl::On(OpenSession& e) {
+  const bool any_alive = std::any_of(cluster_.slots().begin(), cluster_.slots().end(),
+                                     [](const WorkerSlot& slot) { return slot.alive; });
+  if (!any_alive) {
+    out_->ReplyDone(e.request, absl::FailedPreconditionError(
+                                   "no worker has joined this cluster yet: start one with `causeway worker`, or wait "
+                                   "for it (`causeway status` shows who is there)"));
+    return;
+  }
+  if (FindSession(e.request.session) != nullptr || Raw(e.request.session) > kMaxSession) {
+    out_->ReplyDone(e.request, absl::ResourceExhaustedError("no session number is left: restart the controller"));
+    return;
+  }
+  cluster_.AssignDeviceIds();
+  auto session = std::make_unique<Session>();
+  session->id = e.request.session;
+  session->name = std::move(e.name);
+  session->peer = std::move(e.peer);
+  session->opened = now_;
+  sessions_[e.request.session] = std::move(session);
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::On(CloseSession& e) {
+  if (sessions_.erase(e.session) == 0) return;
+  absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
+  absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
+  absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
+  absl::erase_if(makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
+  proto::ToWorker message;
+  message.mutable_drop_session()->set_session(Raw(e.session));
+  for (const WorkerSlot& slot : cluster_.slots()) {
+    if (slot.alive) out_->Send(slot.link, message);
+  }
+}
+
+// ---------------------------------------------------------------- workers
+
+void ControllerCore::Impl::Send(WorkerId worker, const proto::ToWorker& message) {
+  const WorkerSlot& slot = cluster_.slot(worker);
+  if (slot.alive) out_->Send(slot.link, message);
+}
+
+absl::Status ControllerCore::Impl::Lost(const WorkerSlot& slot) const {
+  return absl::DataLossError(absl::StrCat(slot.Describe(), " is lost: ", slot.lost_because.message(),
+                                          ". What lived there is gone; the devices return with the worker"));
+}
+
+absl::Status ControllerCore::Impl::CheckAlive(WorkerId worker) const {
+  const WorkerSlot& slot = cluster_.slot(worker);
+  return slot.alive ? absl::OkStatus() : Lost(slot);
+}
+
+void ControllerCore::Impl::On(WorkerFrame& e) {
+  WorkerSlot* slot = cluster_.OnLink(e.link);
+  if (slot == nullptr) {
+    if (e.message.has_hello()) return OnHello(e);
+    if (e.message.has_status_request()) return OnStatusRequest(e);
+    out_->CloseLink(e.link, absl::InvalidArgumentError("the first message must be a Hello or a StatusRequest"));
+    return;
+  }
+  slot->last_heard = now_;
+  switch (e.message.message_case()) {
+    case proto::ToController::kPong:
+      slot->accounts = std::move(*e.message.mutable_pong());
+      return;
+    case proto::ToController::kCompiled:
+      return OnCompiled(slot->id, e.message.compiled());
+    case proto::ToController::kLaunchesDone:
+      for (const proto::LaunchDone& done : e.message.launches_done().done()) OnLaunchDone(slot->id, done);
+      return;
+    case proto::ToController::kArrayDone:
+      return OnArrayDone(slot->id, e.message.array_done());
+    case proto::ToController::kFetchDone:
+      return OnFetchDone(e.message.fetch_done());
+    case proto::ToController::kQueryDone:
+      return OnQueryDone(e.message.query_done());
+    default:
+      return Lose(*slot, absl::InvalidArgumentError("it sent a message that a worker in the cluster does not send"),
+                  /*close_link=*/true);
+  }
+}
+
+void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
+  const auto refuse = [&](const absl::Status& why) {
+    out_->Send(e.link, Goodbye(why));
+    out_->CloseLink(e.link, absl::OkStatus());
+  };
+  const proto::Hello& hello = e.message.hello();
+  if (!SameSecret(hello.token(), options_.token)) {
+    return refuse(absl::UnauthenticatedError(
+        "the worker's token is not the cluster's: give both the same --token-file (or CAUSEWAY_TOKEN)"));
+  }
+  absl::StatusOr<WorkerSlot*> joined = cluster_.Join(hello, e.link, now_);
+  if (!joined.ok()) return refuse(joined.status());
+  const WorkerSlot& slot = **joined;
+  const uint64_t data_key = cluster_.NewKey();
+  proto::ToWorker message;
+  proto::Welcome& welcome = *message.mutable_welcome();
+  welcome.set_worker(Raw(slot.id));
+  welcome.set_data_address(options_.data_address);
+  welcome.set_heartbeat_ms(absl::ToInt64Milliseconds(options_.heartbeat));
+  welcome.set_heartbeat_timeout_ms(absl::ToInt64Milliseconds(options_.heartbeat_timeout));
+  welcome.set_incarnation(slot.incarnation);
+  welcome.set_data_key(data_key);
+  out_->WorkerUp(e.link, slot.id, data_key);
+  out_->Send(e.link, message);
+  SendPeers();
+}
+
+void ControllerCore::Impl::OnStatusRequest(const WorkerFrame& e) {
+  const proto::StatusRequest& request = e.message.status_request();
+  if (request.version() != kControlVersion) {
+    out_->Send(e.link, Goodbye(absl::FailedPreconditionError(
+                           absl::StrCat("this tool speaks control protocol ", request.version(), ", the controller ",
+                                        kControlVersion, ": use the same Causeway release"))));
+  } else if (!SameSecret(request.token(), options_.token)) {
+    out_->Send(e.link, Goodbye(absl::UnauthenticatedError(
+                           "the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)")));
+  } else {
+    proto::ToWorker message;
+    *message.mutable_cluster_status() = Status(now_);
+    out_->Send(e.link, message);
+  }
+  out_->CloseLink(e.link, absl::OkStatus());
+}
+
+void ControllerCore::Impl::On(LinkClosed& e) {
+  if (WorkerSlot* slot = cluster_.OnLink(e.link)) Lose(*slot, e.why, /*close_link=*/false);
+}
+
+void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool close_link) {
+  if (close_link) out_->CloseLink(slot.link, why);
+  cluster_.Leave(slot, why);
+  out_->WorkerDown(slot.id);
+  const absl::Status lost = Lost(slot);
+  // What lived there holds the error from now on, before anybody who waits is told.
+  for (auto& [session_id, session] : sessions_) {
+    for (auto& [id, array] : session->arrays) {
+      if (!array.on_workers || array.deleted) continue;
+      const auto& devices = array.spec->sharding->devices();
+      if (std::any_of(devices.begin(), devices.end(),
+                      [&](DeviceId d) { return cluster_.Find(d)->worker == slot.id; })) {
+        array.error.Update(lost);
+      }
+    }
+  }
+  std::vector<LaunchNumber> launches;
+  for (const auto& [number, launch] : launches_) {
+    if (launch.worker == slot.id) launches.push_back(number);
+  }
+  std::sort(launches.begin(), launches.end());
+  for (LaunchNumber number : launches) {
+    const auto future = std::move(launches_.extract(number).mapped().future);
+    future->Fail(lost, *out_);
+  }
+  std::vector<ArrayId> makes;
+  for (const auto& [id, make] : makes_) makes.push_back(id);
+  std::sort(makes.begin(), makes.end());
+  for (ArrayId id : makes) {
+    PendingMake& make = makes_[id];
+    if (make.reports.contains(slot.id)) {
+      const auto future = std::move(makes_.extract(id).mapped().future);
+      future->Fail(lost, *out_);
+    } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
+      // The makers wait for data that will not come; they report the error like any other.
+      proto::ToWorker message;
+      message.mutable_fail()->set_array(Raw(id));
+      message.mutable_fail()->mutable_status()->set_code(static_cast<int>(lost.code()));
+      message.mutable_fail()->mutable_status()->set_message(std::string(lost.message()));
+      for (const auto& [worker, reports] : make.reports) Send(worker, message);
+    }
+  }
+  const auto take = [&](auto& pending) {
+    std::vector<RequestHeader> requests;
+    absl::erase_if(pending, [&](const auto& p) {
+      if (p.second.worker == slot.id) requests.push_back(p.second.request);
+      return p.second.worker == slot.id;
+    });
+    return requests;
+  };
+  for (RequestHeader request : take(compiles_)) out_->ReplyCompiled(request, lost);
+  for (RequestHeader request : take(fetches_)) out_->ReplyFetched(request, lost);
+  for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
+  absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second == slot.id; });
+  SendPeers();
+}
+
+void ControllerCore::Impl::SendPeers() {
+  for (const WorkerSlot& to : cluster_.slots()) {
+    if (!to.alive) continue;
+    proto::ToWorker message;
+    message.mutable_peers();
+    for (const WorkerSlot& peer : cluster_.slots()) {
+      if (!peer.alive || peer.id == to.id) continue;
+      proto::Peers::Peer& entry = *message.mutable_peers()->add_peers();
+      entry.set_worker(Raw(peer.id));
+      entry.set_data_address(peer.hello.data_address());
+      entry.set_data_key(cluster_.PairKey(to.id, peer.id));
+      entry.set_incarnation(peer.incarnation);
+    }
+    out_->Send(to.link, message);
+  }
+}
+
+void ControllerCore::Impl::On(Tick&) {
+  if (started_ == absl::InfinitePast()) started_ = now_;
+  for (WorkerSlot& slot : cluster_.slots()) {
+    if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
+      Lose(slot,
+           absl::DeadlineExceededError(absl::StrCat("nothing was heard of it for ",
+                                                    absl::FormatDuration(options_.heartbeat_timeout))),
+           /*close_link=*/true);
+    }
+  }
+  if (now_ < next_ping_) return;
+  next_ping_ = now_ + options_.heartbeat;
+  proto::ToWorker message;
+  message.mutable_ping()->set_number(++last_ping_);
+  for (const WorkerSlot& slot : cluster_.slots()) {
+    if (slot.alive) out_->Send(slot.link, message);
+  }
+}
+
+// ---------------------------------------------------------------- for tools
+
+proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
+  proto::ClusterStatus status;
+  status.set_client_address(options_.client_address);
+  if (started_ != absl::InfinitePast()) status.set_uptime_ms(absl::ToInt64Milliseconds(now - started_));
+  absl::flat_hash_map<DeviceId, int64_t> in_flight;
+  absl::flat_hash_map<SessionId, int64_t> waiting;
+  for (const auto& [number, launch] : launches_) {
+    for (DeviceId device : launch.devices) ++in_flight[device];
+    ++waiting[launch.session];
+  }
+  for (const auto& [name, slots] : cluster_.Islands()) {
+    proto::ClusterStatus::Island& island = *status.add_islands();
+    island.set_name(name);
+    for (const WorkerSlot* slot : slots) {
+      proto::ClusterStatus::Worker& worker = *island.add_workers();
+      worker.set_worker(Raw(slot->id));
+      worker.set_name(slot->hello.name());
+      worker.set_host(slot->hello.host());
+      worker.set_pid(slot->hello.pid());
+      worker.set_alive(slot->alive);
+      worker.set_incarnation(slot->incarnation);
+      worker.set_platform(slot->hello.platform());
+      worker.set_plugin(slot->hello.plugin());
+      worker.set_silent_ms(absl::ToInt64Milliseconds(now - slot->last_heard));
+      worker.set_queued_launches(slot->accounts.queued_launches());
+      worker.set_lost_because(std::string(slot->lost_because.message()));
+    }
+  }
+  // Devices in the order in which sessions see them, so that those without ids yet show the ones they will get.
+  absl::flat_hash_map<int32_t, proto::ClusterStatus::Worker*> workers;
+  for (auto& island : *status.mutable_islands()) {
+    for (auto& worker : *island.mutable_workers()) workers[worker.worker()] = &worker;
+  }
+  for (const DeviceView& view : cluster_.Views()) {
+    const proto::Pong& accounts = cluster_.slot(view.worker).accounts;
+    proto::ClusterStatus::DeviceStatus& device = *workers[Raw(view.worker)]->add_devices();
+    device.set_device(Raw(view.id));
+    device.set_kind(view.device.kind());
+    if (view.local_index < accounts.device_bytes_size()) device.set_bytes(accounts.device_bytes(view.local_index));
+    if (view.local_index < accounts.device_buffers_size()) device.set_buffers(accounts.device_buffers(view.local_index));
+    device.set_launches_in_flight(in_flight[view.id]);
+  }
+  std::vector<const Session*> sessions;
+  for (const auto& [id, session] : sessions_) sessions.push_back(session.get());
+  std::sort(sessions.begin(), sessions.end(), [](const Session* a, const Session* b) { return a->id < b->id; });
+  for (const Session* session : sessions) {
+    proto::ClusterStatus::Session& out = *status.add_sessions();
+    out.set_session(Raw(session->id));
+    out.set_name(session->name);
+    out.set_peer(session->peer);
+    out.set_age_ms(absl::ToInt64Milliseconds(now - session->opened));
+    out.set_programs(static_cast<int64_t>(session->programs.size()));
+    out.set_launches(session->launches);
+    out.set_launches_waiting(waiting[session->id]);
+    int64_t bytes = 0;
+    int64_t arrays = 0;
+    for (const auto& [id, array] : session->arrays) {
+      if (array.deleted || !array.on_workers) continue;
+      ++arrays;
+      for (int i = 0; i < array.spec->sharding->num_shards(); ++i) {
+        bytes += array.spec->sharding->ShardBox(array.spec->dims, i).NumElements() * HostByteWidth(array.spec->dtype);
+      }
+    }
+    out.set_arrays(arrays);
+    out.set_array_bytes(bytes);
+  }
+  return status;
+}
+
+}  // namespace causeway

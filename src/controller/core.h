@@ -1,0 +1,81 @@
+// The controller core: everything the controller decides, as one deterministic state machine.
+//
+//   ControllerCore core(options);
+//   core.Handle(LaunchProgram{...}, clock.Now(), actions);     // replies and frames come out through `actions`
+//
+// It holds the cluster, sessions, programs, the arrays' metadata and the order of launches. It never holds array data.
+//
+// Threading: none of its own; one call at a time (the shell's lock). No clocks, no I/O: the same code runs live and under
+// the simulator.
+// Cost: a launch costs O(arguments + outputs + devices of its gang) with small constants and no I/O.
+#ifndef CAUSEWAY_CONTROLLER_CORE_H_
+#define CAUSEWAY_CONTROLLER_CORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "controller/events.h"
+
+namespace causeway {
+
+struct ControllerOptions {
+  std::string token;                 // workers and tools must show it; empty: none needed
+  absl::Duration heartbeat = absl::Seconds(1);
+  absl::Duration heartbeat_timeout = absl::Seconds(10);
+  std::string client_address;        // for ClusterStatus
+  std::string data_address;          // where the controller's data plane listens, for workers
+  uint64_t key_seed = 0;             // of the data plane's keys: random when live
+};
+
+// One device of the cluster, as sessions see it.
+struct DeviceView {
+  DeviceId id;
+  WorkerId worker;
+  IslandId island;
+  int local_index = 0;  // on its worker
+  bool alive = false;
+  std::string platform;
+  std::string worker_name;
+  std::string island_name;
+  proto::Device device;
+};
+
+class ControllerCore {
+ public:
+  explicit ControllerCore(ControllerOptions options);
+  ~ControllerCore();
+  ControllerCore(const ControllerCore&) = delete;
+  ControllerCore& operator=(const ControllerCore&) = delete;
+
+  // Handles one event. `now` never goes back.
+  void Handle(Event event, absl::Time now, ControllerActions& out);
+
+  // All devices ever seen, by id.
+  std::vector<DeviceView> Devices() const;
+
+  // Platform of the cluster ("" before the first worker), its version, and the newest StableHLO that all plugins take.
+  std::string Platform() const;
+  std::string PlatformVersion() const;
+  std::vector<int64_t> StablehloVersion() const;
+
+  // What is known of an array; null when the id is not (or no longer) known.
+  std::shared_ptr<const ArraySpec> FindArray(ArrayId array) const;
+
+  // Deleted or donated. False for unknown ids.
+  bool IsDeleted(ArrayId array) const;
+
+  std::shared_ptr<const ProgramView> FindProgram(ProgramId program) const;
+
+  proto::ClusterStatus Status(absl::Time now) const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CONTROLLER_CORE_H_

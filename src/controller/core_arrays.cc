@@ -1,0 +1,472 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/limits.h"
+#include "base/status_macros.h"
+#include "controller/core_impl.h"
+
+namespace causeway {
+namespace {
+
+// Of all arrays of one session, so that a client that never lets go cannot take the controller's memory.
+constexpr size_t kMaxArraysPerSession = 16 << 20;
+
+absl::Status ToStatus(const proto::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
+}
+
+// Clients know arrays by the numbers they gave them.
+std::string Describe(ArrayId id) { return absl::StrCat("array ", Raw(id) & kMaxPerSession); }
+
+}  // namespace
+
+const Array* ControllerCore::Impl::FindArray(ArrayId id) const {
+  const auto session = sessions_.find(SessionOf(id));
+  if (session == sessions_.end()) return nullptr;
+  const auto found = session->second->arrays.find(id);
+  return found == session->second->arrays.end() ? nullptr : &found->second;
+}
+
+absl::StatusOr<Array*> ControllerCore::Impl::Usable(Session& session, ArrayId id) {
+  const auto found = session.arrays.find(id);
+  if (found == session.arrays.end()) return absl::NotFoundError(absl::StrCat("unknown ", Describe(id)));
+  if (found->second.deleted) return absl::InvalidArgumentError(absl::StrCat("Array has been deleted (", Describe(id), ")"));
+  return &found->second;
+}
+
+absl::StatusOr<Array*> ControllerCore::Impl::Add(Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec) {
+  if (SessionOf(id) != session.id) return absl::InvalidArgumentError(absl::StrCat(Describe(id), " is of another session"));
+  if (session.arrays.size() >= kMaxArraysPerSession) {
+    return absl::ResourceExhaustedError(absl::StrCat("the session has ", kMaxArraysPerSession, " arrays: delete some"));
+  }
+  const auto [entry, fresh] = session.arrays.try_emplace(id);
+  if (!fresh) return absl::InvalidArgumentError(absl::StrCat("the name of ", Describe(id), " is taken"));
+  entry->second.spec = std::move(spec);
+  return &entry->second;
+}
+
+void ControllerCore::Impl::Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids,
+                                  const absl::Status& error) {
+  for (ArrayId id : ids) {
+    if (SessionOf(id) != session.id) continue;
+    const auto [entry, fresh] = session.arrays.try_emplace(id);
+    if (fresh) entry->second.error = error;
+  }
+  out_->ReplyDone(request, error);
+}
+
+absl::Status ControllerCore::Impl::CheckDevices(const std::vector<DeviceId>& devices) const {
+  if (devices.empty()) return absl::InvalidArgumentError("no device is named");
+  for (DeviceId device : devices) {
+    const Cluster::Place* place = cluster_.Find(device);
+    if (place == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is not in this cluster"));
+    }
+    RETURN_IF_ERROR(CheckAlive(place->worker));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
+  if (static_cast<int>(spec.dims.size()) > kMaxArrayRank) {
+    return absl::InvalidArgumentError(absl::StrCat("an array of rank ", spec.dims.size(), ": at most ", kMaxArrayRank));
+  }
+  int64_t elements = 1;
+  for (int64_t d : spec.dims) {
+    if (d < 0 || (d > 0 && elements > (int64_t{1} << 56) / d)) {
+      return absl::InvalidArgumentError(absl::StrCat("no array has shape [", absl::StrJoin(spec.dims, ","), "]"));
+    }
+    elements *= std::max<int64_t>(d, 1);
+  }
+  RETURN_IF_ERROR(spec.sharding->CheckRank(spec.dims));
+  return CheckDevices(spec.sharding->devices());
+}
+
+absl::InlinedVector<WorkerId, 2> ControllerCore::Impl::WorkersOf(const std::vector<DeviceId>& devices) const {
+  absl::InlinedVector<WorkerId, 2> workers;
+  for (DeviceId device : devices) {
+    const WorkerId worker = cluster_.Find(device)->worker;
+    // Devices are island- and so worker-major: most repeat the last one.
+    if (workers.empty() || (workers.back() != worker && std::find(workers.begin(), workers.end(), worker) == workers.end())) {
+      workers.push_back(worker);
+    }
+  }
+  return workers;
+}
+
+void ControllerCore::Impl::StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
+                                     std::vector<WorkerId> senders) {
+  int parts = 0;
+  for (const auto& [worker, count] : reports) parts += count;
+  array.on_workers = true;
+  array.futures = {std::make_shared<Future>(parts)};
+  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders)};
+}
+
+// ---------------------------------------------------------------- host data
+
+void ControllerCore::Impl::On(PutArray& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto check = [&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckSpec(*e.spec));
+    std::vector<bool> given(e.spec->sharding->num_shards(), false);
+    for (const HostPiece& piece : e.pieces) {
+      for (int shard : piece.shards) {
+        if (shard < 0 || shard >= static_cast<int>(given.size()) || given[shard]) {
+          return absl::InvalidArgumentError(absl::StrCat("shard ", shard, " is given twice or does not exist"));
+        }
+        given[shard] = true;
+      }
+    }
+    if (std::find(given.begin(), given.end(), false) != given.end()) {
+      return absl::InvalidArgumentError("the host data do not cover every shard");
+    }
+    return absl::OkStatus();
+  };
+  absl::Status ok = check();
+  absl::StatusOr<Array*> array = ok.ok() ? Add(session, e.array, e.spec) : ok;
+  if (!array.ok()) return Refuse(session, e.request, {e.array}, array.status());
+
+  absl::flat_hash_map<WorkerId, int> reports;
+  const Sharding& sharding = *e.spec->sharding;
+  for (HostPiece& piece : e.pieces) {
+    if (piece.shards.empty()) continue;
+    proto::Put base;
+    base.set_array(Raw(e.array));
+    base.mutable_type()->set_dtype(static_cast<int32_t>(e.spec->dtype));
+    for (int64_t d : sharding.ShardBox(e.spec->dims, piece.shards.front()).size) base.mutable_type()->add_dims(d);
+    base.set_memory_kind(sharding.memory_kind());
+    for (int64_t stride : piece.byte_strides) base.add_byte_strides(stride);
+    base.set_layout(e.spec->layout);
+    std::vector<DeviceId> devices;
+    for (int shard : piece.shards) devices.push_back(sharding.devices()[shard]);
+    const auto workers = WorkersOf(devices);
+    for (WorkerId worker : workers) {
+      proto::ToWorker message;
+      proto::Put* put = piece.data ? message.mutable_put() : message.mutable_receive_host()->mutable_put();
+      *put = base;
+      for (int shard : piece.shards) {
+        const Cluster::Place& place = *cluster_.Find(sharding.devices()[shard]);
+        if (place.worker != worker) continue;
+        proto::Shard* made = put->add_shards();
+        made->set_index(shard);
+        made->set_device(place.local_index);
+      }
+      ++reports[worker];
+      if (piece.data) {
+        put->set_data(*piece.data);
+        Send(worker, message);
+        continue;
+      }
+      const StreamId stream = NextStream();
+      const bool in_frame = piece.total_bytes <= kInlineBytes;
+      message.mutable_receive_host()->set_stream(Raw(stream));
+      message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
+      if (in_frame) host_data_wanted_[stream] = worker;
+      Send(worker, message);
+      out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame, worker == workers.back());
+    }
+  }
+  StartMake(e.array, **array, std::move(reports), {});
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::On(HostDataArrived& e) {
+  if (host_data_wanted_.erase(e.stream) == 0) return;  // the worker is gone
+  proto::ToWorker message;
+  proto::HostData& data = *message.mutable_host_data();
+  data.set_stream(Raw(e.stream));
+  if (e.data.ok()) {
+    data.set_data(*std::move(e.data));
+  } else {
+    data.mutable_status()->set_code(static_cast<int>(e.data.status().code()));
+    data.mutable_status()->set_message(std::string(e.data.status().message()));
+  }
+  Send(e.worker, message);
+}
+
+void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& done) {
+  const ArrayId id{done.array()};
+  const auto found = makes_.find(id);
+  if (found == makes_.end()) return;
+  const auto reports = found->second.reports.find(worker);
+  if (reports == found->second.reports.end()) return;
+  if (--reports->second == 0) found->second.reports.erase(reports);
+  const std::shared_ptr<Future> future = found->second.future;
+  future->PartDone(ToStatus(done.status()), *out_);
+  if (future->done()) makes_.erase(id);
+}
+
+// ---------------------------------------------------------------- copies
+
+void ControllerCore::Impl::RunPlan(ArrayId target, Array& array, const CopyPlan& plan) {
+  absl::flat_hash_map<WorkerId, int> reports;
+  for (WorkerId worker : plan.makers) reports[worker] = 1;
+  for (const auto& [worker, copy] : plan.messages) {
+    proto::ToWorker message;
+    *message.mutable_copy() = copy;
+    Send(worker, message);
+  }
+  StartMake(target, array, std::move(reports), plan.senders);
+}
+
+void ControllerCore::Impl::On(CopyArrays& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto check = [&]() -> absl::Status {
+    if (e.sources.size() != e.targets.size()) return absl::InvalidArgumentError("as many targets as sources are needed");
+    if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(e.devices));
+    for (ArrayId source : e.sources) {
+      ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
+      if (!array->KnownError().ok()) continue;
+      if (array->spec == nullptr) return absl::InvalidArgumentError("a launch's status cannot be copied");
+      if (!e.devices.empty() && e.devices.size() != array->spec->sharding->devices().size()) {
+        return absl::InvalidArgumentError(absl::StrCat(Describe(source), " has ", array->spec->sharding->num_shards(),
+                                                       " shards, ", e.devices.size(), " devices are named"));
+      }
+    }
+    return absl::OkStatus();
+  };
+  if (absl::Status ok = check(); !ok.ok()) return Refuse(session, e.request, e.targets, ok);
+  for (size_t i = 0; i < e.sources.size(); ++i) {
+    // Copied out: adding the target may move what is in the map.
+    const Array source = **Usable(session, e.sources[i]);
+    std::shared_ptr<const ArraySpec> spec = source.spec;
+    absl::Status error = source.KnownError();
+    if (spec != nullptr) {
+      const Sharding& from = *spec->sharding;
+      auto moved = std::make_shared<ArraySpec>(*spec);
+      moved->sharding = std::make_shared<const Sharding>(from.OnDevices(
+          e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
+      moved->layout.clear();
+      spec = std::move(moved);
+    }
+    absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
+    if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
+    if (!error.ok()) {
+      (*target)->error = error;
+      continue;
+    }
+    RunPlan(e.targets[i], **target,
+            PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
+  }
+  if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::On(ReshardArrays& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto check = [&]() -> absl::Status {
+    if (e.sources.size() != e.targets.size() || e.sources.size() != e.shardings.size()) {
+      return absl::InvalidArgumentError("as many targets and shardings as sources are needed");
+    }
+    for (size_t i = 0; i < e.sources.size(); ++i) {
+      ASSIGN_OR_RETURN(const Array* array, Usable(session, e.sources[i]));
+      RETURN_IF_ERROR(CheckDevices(e.shardings[i]->devices()));
+      if (!array->KnownError().ok()) continue;
+      if (array->spec == nullptr) return absl::InvalidArgumentError("a launch's status cannot be resharded");
+      RETURN_IF_ERROR(e.shardings[i]->CheckRank(array->spec->dims));
+    }
+    return absl::OkStatus();
+  };
+  if (absl::Status ok = check(); !ok.ok()) return Refuse(session, e.request, e.targets, ok);
+  for (size_t i = 0; i < e.sources.size(); ++i) {
+    const Array source = **Usable(session, e.sources[i]);
+    std::shared_ptr<ArraySpec> spec;
+    if (source.spec != nullptr) {
+      spec = std::make_shared<ArraySpec>(*source.spec);
+      spec->sharding = e.shardings[i];
+      spec->layout.clear();
+    }
+    absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
+    if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
+    if (absl::Status error = source.KnownError(); !error.ok()) {
+      (*target)->error = error;
+      continue;
+    }
+    RunPlan(e.targets[i], **target,
+            PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
+                        [this] { return NextStream(); }));
+  }
+  if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+// ---------------------------------------------------------------- names
+
+absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShards::Target& target, Array& array) {
+  RETURN_IF_ERROR(CheckSpec(*target.spec));
+  const Sharding& sharding = *target.spec->sharding;
+  if (static_cast<int>(target.sources.size()) != sharding.num_shards()) {
+    return absl::InvalidArgumentError(absl::StrCat("an array of ", sharding.num_shards(), " shards cannot be made of ",
+                                                   target.sources.size()));
+  }
+  ArrayId last{0};
+  for (int i = 0; i < sharding.num_shards(); ++i) {
+    const AliasShards::From& from = target.sources[i];
+    ASSIGN_OR_RETURN(const Array* source, Usable(session, from.array));
+    array.error.Update(source->KnownError());
+    if (!source->KnownError().ok()) continue;
+    if (source->spec == nullptr) return absl::InvalidArgumentError("a launch's status has no shards");
+    if (from.shard < 0 || from.shard >= source->spec->sharding->num_shards()) {
+      return absl::InvalidArgumentError(absl::StrCat(Describe(from.array), " has no shard ", from.shard));
+    }
+    if (source->spec->sharding->devices()[from.shard] != sharding.devices()[i]) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "shard ", from.shard, " of ", Describe(from.array), " is on device ",
+          Raw(source->spec->sharding->devices()[from.shard]), ", not on ", Raw(sharding.devices()[i]), ": copy it first"));
+    }
+    if (source->spec->dtype != target.spec->dtype) {
+      return absl::InvalidArgumentError(absl::StrCat(Describe(from.array), " is of type ", Name(source->spec->dtype),
+                                                     ", not ", Name(target.spec->dtype)));
+    }
+    if (from.array == last) continue;
+    last = from.array;
+    for (const std::shared_ptr<Future>& future : source->futures) {
+      if (!future->done() && std::find(array.futures.begin(), array.futures.end(), future) == array.futures.end()) {
+        array.futures.push_back(future);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+void ControllerCore::Impl::On(AliasShards& e) {
+  Session& session = *FindSession(e.request.session);
+  std::vector<ArrayId> ids;
+  for (const AliasShards::Target& target : e.targets) ids.push_back(target.array);
+  absl::flat_hash_map<WorkerId, proto::ToWorker> messages;
+  std::vector<std::pair<ArrayId, Array>> made;
+  for (const AliasShards::Target& target : e.targets) {
+    Array array;
+    if (absl::Status ok = CheckAlias(session, target, array); !ok.ok()) return Refuse(session, e.request, ids, ok);
+    made.emplace_back(target.array, std::move(array));
+  }
+  for (size_t t = 0; t < e.targets.size(); ++t) {
+    const AliasShards::Target& target = e.targets[t];
+    absl::StatusOr<Array*> array = Add(session, target.array, target.spec);
+    if (!array.ok()) return Refuse(session, e.request, ids, array.status());
+    (*array)->futures = std::move(made[t].second.futures);
+    (*array)->error = made[t].second.error;
+    if (!(*array)->error.ok()) continue;
+    (*array)->on_workers = true;
+    for (int i = 0; i < static_cast<int>(target.sources.size()); ++i) {
+      const WorkerId worker = cluster_.Find(target.spec->sharding->devices()[i])->worker;
+      proto::Alias::Entry& entry = *messages[worker].mutable_alias()->add_entries();
+      entry.set_array(Raw(target.array));
+      entry.set_shard(i);
+      entry.set_source_array(Raw(target.sources[i].array));
+      entry.set_source_shard(target.sources[i].shard);
+    }
+  }
+  for (const auto& [worker, message] : messages) Send(worker, message);
+  Delete(session, e.donated).IgnoreError();  // sources, found above
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::On(MakeErrorArrays& e) {
+  Session& session = *FindSession(e.request.session);
+  for (ArrayId id : e.arrays) {
+    absl::StatusOr<Array*> array = Add(session, id, e.spec);
+    if (array.ok()) {
+      (*array)->error = e.error;
+    } else if (const auto found = session.arrays.find(id); found == session.arrays.end() || found->second.error.ok()) {
+      return out_->ReplyDone(e.request, array.status());
+    }
+  }
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::DropNames(const std::vector<std::pair<ArrayId, const Array*>>& arrays) {
+  absl::flat_hash_map<WorkerId, proto::ToWorker> messages;
+  for (const auto& [id, array] : arrays) {
+    for (WorkerId worker : WorkersOf(array->spec->sharding->devices())) {
+      messages[worker].mutable_delete_()->add_arrays(Raw(id));
+    }
+  }
+  for (const auto& [worker, message] : messages) Send(worker, message);
+}
+
+absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<ArrayId>& ids) {
+  std::vector<std::pair<ArrayId, const Array*>> dropped;
+  std::vector<std::string> unknown;
+  for (ArrayId id : ids) {
+    const auto found = session.arrays.find(id);
+    if (found == session.arrays.end()) {
+      unknown.push_back(Describe(id));
+      continue;
+    }
+    Array& array = found->second;
+    if (array.on_workers) dropped.emplace_back(id, &array);
+    array.on_workers = false;
+    array.deleted = true;
+  }
+  DropNames(dropped);
+  if (unknown.empty()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("unknown ", absl::StrJoin(unknown, ", ")));
+}
+
+void ControllerCore::Impl::On(DeleteArrays& e) {
+  out_->ReplyDone(e.request, Delete(*FindSession(e.request.session), e.arrays));
+}
+
+void ControllerCore::Impl::On(DestructArrays& e) {
+  Session& session = *FindSession(e.request.session);
+  const absl::Status deleted = Delete(session, e.arrays);
+  for (ArrayId id : e.arrays) session.arrays.erase(id);
+  out_->ReplyDone(e.request, deleted);
+}
+
+// ---------------------------------------------------------------- waiting and fetching
+
+void ControllerCore::Impl::On(WaitReady& e) {
+  Session& session = *FindSession(e.request.session);
+  auto wait = std::make_shared<Wait>(Wait{e.request, 0, absl::OkStatus()});
+  std::vector<Future*> pending;
+  for (ArrayId id : e.arrays) {
+    absl::StatusOr<Array*> array = Usable(session, id);
+    if (!array.ok()) return out_->ReplyDone(e.request, array.status());
+    wait->status.Update((*array)->KnownError());
+    if (!wait->status.ok()) continue;
+    for (const std::shared_ptr<Future>& future : (*array)->futures) {
+      if (!future->done()) pending.push_back(future.get());
+    }
+  }
+  if (pending.empty() || !wait->status.ok()) return out_->ReplyDone(e.request, wait->status);
+  wait->remaining = static_cast<int>(pending.size());
+  for (Future* future : pending) future->AddWait(wait);
+}
+
+void ControllerCore::Impl::On(FetchShard& e) {
+  Session& session = *FindSession(e.request.session);
+  absl::StatusOr<Array*> array = Usable(session, e.array);
+  if (!array.ok()) return out_->ReplyFetched(e.request, array.status());
+  if (absl::Status error = (*array)->KnownError(); !error.ok()) return out_->ReplyFetched(e.request, error);
+  if ((*array)->spec == nullptr || e.shard < 0 || e.shard >= (*array)->spec->sharding->num_shards()) {
+    return out_->ReplyFetched(e.request, absl::InvalidArgumentError(absl::StrCat(Describe(e.array), " has no shard ", e.shard)));
+  }
+  const WorkerId worker = cluster_.Find((*array)->spec->sharding->devices()[e.shard])->worker;
+  const StreamId stream = NextStream();
+  proto::ToWorker message;
+  proto::Fetch& fetch = *message.mutable_fetch();
+  fetch.set_fetch(++last_fetch_);
+  fetch.set_array(Raw(e.array));
+  fetch.set_shard(e.shard);
+  fetch.set_stream(Raw(stream));
+  for (int64_t stride : e.byte_strides) fetch.add_byte_strides(stride);
+  fetches_[last_fetch_] = PendingFetch{e.request, worker, stream};
+  Send(worker, message);
+}
+
+void ControllerCore::Impl::OnFetchDone(const proto::FetchDone& done) {
+  const auto found = fetches_.find(done.fetch());
+  if (found == fetches_.end()) return;
+  const PendingFetch fetch = found->second;
+  fetches_.erase(found);
+  if (absl::Status status = ToStatus(done.status()); !status.ok()) return out_->ReplyFetched(fetch.request, status);
+  out_->ReplyFetched(fetch.request, Fetched{done.total_bytes(), done.data(), fetch.worker, fetch.stream});
+}
+
+}  // namespace causeway

@@ -1,0 +1,157 @@
+// The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming, waiting
+// for and fetching arrays) and core_programs.cc (compiling, launching, asking).
+#ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
+#define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "controller/cluster.h"
+#include "controller/copy_plan.h"
+#include "controller/core.h"
+#include "controller/session.h"
+
+namespace causeway {
+
+class ControllerCore::Impl {
+ public:
+  explicit Impl(ControllerOptions options);
+
+  // One for each event. Requests of sessions that are not open are answered FAILED_PRECONDITION before they get here.
+  void On(OpenSession& e);
+  void On(CloseSession& e);
+  void On(PutArray& e);
+  void On(HostDataArrived& e);
+  void On(CompileProgram& e);
+  void On(DropProgram& e);
+  void On(LaunchProgram& e);
+  void On(CopyArrays& e);
+  void On(ReshardArrays& e);
+  void On(AliasShards& e);
+  void On(MakeErrorArrays& e);
+  void On(DeleteArrays& e);
+  void On(DestructArrays& e);
+  void On(WaitReady& e);
+  void On(FetchShard& e);
+  void On(QueryDefaultLayout& e);
+  void On(QueryProgram& e);
+  void On(WorkerFrame& e);
+  void On(LinkClosed& e);
+  void On(Tick& e);
+
+  proto::ClusterStatus Status(absl::Time now) const;
+  const Array* FindArray(ArrayId id) const;
+  const Program* FindProgram(ProgramId id) const;
+  Session* FindSession(SessionId id);
+
+  // Where the event at hand takes its time and leaves its actions. Set by Handle.
+  absl::Time now_;
+  ControllerActions* out_ = nullptr;
+
+  const ControllerOptions options_;
+  Cluster cluster_;
+
+ private:
+  // A launch that its workers have not reported yet.
+  struct PendingLaunch {
+    std::shared_ptr<Future> future;
+    SessionId session;
+    ProgramId program;
+    WorkerId worker;
+    std::vector<DeviceId> devices;
+  };
+
+  // An array in the making: which workers still have to report how often, and who sends to them.
+  struct PendingMake {
+    std::shared_ptr<Future> future;
+    absl::flat_hash_map<WorkerId, int> reports;
+    std::vector<WorkerId> senders;
+  };
+
+  struct PendingCompile {
+    RequestHeader request;
+    WorkerId worker;
+  };
+  struct PendingFetch {
+    RequestHeader request;
+    WorkerId worker;
+    StreamId stream;
+  };
+  struct PendingQuery {
+    RequestHeader request;
+    WorkerId worker;
+  };
+
+  // --- core.cc
+  void OnHello(const WorkerFrame& e);
+  void OnStatusRequest(const WorkerFrame& e);
+  void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
+  void SendPeers();
+  void Send(WorkerId worker, const proto::ToWorker& message);
+
+  // OK, or DATA_LOSS naming the worker that is gone.
+  absl::Status CheckAlive(WorkerId worker) const;
+  absl::Status Lost(const WorkerSlot& slot) const;
+
+  // --- core_arrays.cc
+  // The array, if it can be used: NOT_FOUND, or INVALID_ARGUMENT where it was deleted. Arrays that hold an error can be.
+  absl::StatusOr<Array*> Usable(Session& session, ArrayId id);
+
+  // Adds a new array. INVALID_ARGUMENT: the name is taken, or belongs to another session.
+  absl::StatusOr<Array*> Add(Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec);
+
+  // Makes `ids` hold `error` (names that are taken by good arrays stay what they are), and answers with it.
+  void Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids, const absl::Status& error);
+
+  // INVALID_ARGUMENT: a device that is not known; DATA_LOSS: one that is gone.
+  absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
+  absl::Status CheckSpec(const ArraySpec& spec) const;
+
+  // Distinct workers of devices that all are known.
+  absl::InlinedVector<WorkerId, 2> WorkersOf(const std::vector<DeviceId>& devices) const;
+
+  void StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders);
+  void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
+  void OnFetchDone(const proto::FetchDone& done);
+
+  // Carries out a planned copy into the new array `target`.
+  void RunPlan(ArrayId target, Array& array, const CopyPlan& plan);
+
+  // Tells the workers that names go.
+  void DropNames(const std::vector<std::pair<ArrayId, const Array*>>& arrays);
+  absl::Status Delete(Session& session, const std::vector<ArrayId>& ids);
+  StreamId NextStream() { return StreamId{++last_stream_}; }
+
+  // Whether the target's shards can be named so; adds what they wait for, and the error they hold if any, to `array`.
+  absl::Status CheckAlias(Session& session, const AliasShards::Target& target, Array& array);
+
+  // --- core_programs.cc
+  absl::Status CheckArguments(Session& session, const LaunchProgram& e, const ProgramView& view, absl::Status& poison);
+  void TellProgram(Program& program);
+  void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
+  void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
+  void OnQueryDone(const proto::QueryDone& done);
+  void Ask(RequestHeader request, WorkerId worker, proto::Query query);
+
+  absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
+  absl::flat_hash_map<LaunchNumber, PendingLaunch> launches_;
+  absl::flat_hash_map<ArrayId, PendingMake> makes_;
+  absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
+  absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
+  absl::flat_hash_map<uint64_t, PendingQuery> queries_;
+  absl::flat_hash_map<StreamId, WorkerId> host_data_wanted_;  // in frames
+  uint64_t last_launch_ = 0;
+  uint64_t last_stream_ = 0;
+  uint64_t last_fetch_ = 0;
+  uint64_t last_query_ = 0;
+  uint64_t last_ping_ = 0;
+  absl::Time started_;
+  absl::Time next_ping_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CONTROLLER_CORE_IMPL_H_

@@ -1,0 +1,275 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "controller/core_impl.h"
+#include "xla/xla_data.pb.h"
+
+namespace causeway {
+namespace {
+
+constexpr size_t kMaxProgramsPerSession = 1 << 20;
+
+absl::Status ToStatus(const proto::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
+}
+
+std::string Describe(ProgramId id) { return absl::StrCat("program ", Raw(id) & kMaxPerSession); }
+
+// What clients see of a program's outputs, from what the worker says of one device's part of them.
+absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const proto::ProgramInfo& info,
+                                                                          const std::vector<DeviceId>& devices) {
+  std::vector<std::shared_ptr<const ArraySpec>> specs;
+  for (const proto::OutputInfo& output : info.outputs()) {
+    auto spec = std::make_shared<ArraySpec>();
+    spec->dtype = static_cast<DType>(output.type().dtype());
+    if (devices.size() == 1) {
+      spec->sharding = std::make_shared<const Sharding>(Sharding::SingleDevice(devices[0], output.memory_kind()));
+    } else if (output.sharding().empty()) {
+      spec->sharding = std::make_shared<const Sharding>(Sharding::Replicated(devices, output.memory_kind()));
+    } else {
+      xla::OpSharding op;
+      if (!op.ParseFromString(output.sharding())) return absl::InternalError("the plugin gave an output sharding that cannot be read");
+      ASSIGN_OR_RETURN(Sharding sharding, Sharding::FromOpSharding(devices, output.memory_kind(), op));
+      spec->sharding = std::make_shared<const Sharding>(std::move(sharding));
+    }
+    spec->dims = spec->sharding->GlobalDims({output.type().dims().data(), static_cast<size_t>(output.type().dims_size())});
+    specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+}  // namespace
+
+const Program* ControllerCore::Impl::FindProgram(ProgramId id) const {
+  const auto session = sessions_.find(SessionOf(id));
+  if (session == sessions_.end()) return nullptr;
+  const auto found = session->second->programs.find(id);
+  return found == session->second->programs.end() ? nullptr : &found->second;
+}
+
+// ---------------------------------------------------------------- compiling
+
+void ControllerCore::Impl::On(CompileProgram& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto check = [&]() -> absl::Status {
+    if (SessionOf(e.program) != session.id || session.programs.contains(e.program)) {
+      return absl::InvalidArgumentError(absl::StrCat("the name of ", Describe(e.program), " is taken"));
+    }
+    if (session.programs.size() >= kMaxProgramsPerSession) {
+      return absl::ResourceExhaustedError(absl::StrCat("the session has ", kMaxProgramsPerSession, " programs: drop some"));
+    }
+    RETURN_IF_ERROR(CheckDevices(e.devices));
+    if (std::set<DeviceId>(e.devices.begin(), e.devices.end()).size() != e.devices.size()) {
+      return absl::InvalidArgumentError("the device assignment names a device twice");
+    }
+    const auto workers = WorkersOf(e.devices);
+    if (workers.size() > 1) {
+      std::vector<std::string> names;
+      for (WorkerId worker : workers) names.push_back(cluster_.slot(worker).Describe());
+      return absl::UnimplementedError(absl::StrCat(
+          "a program over devices of several workers cannot run yet: this one spans ", absl::StrJoin(names, ", "),
+          ". Make its mesh of the devices of one worker (devices with the same `virtual_task_index`), and move arrays "
+          "between workers with jax.device_put"));
+    }
+    return absl::OkStatus();
+  };
+  if (absl::Status ok = check(); !ok.ok()) return out_->ReplyCompiled(e.request, ok);
+  Program& program = session.programs[e.program];
+  program.worker = cluster_.Find(e.devices.front())->worker;
+  program.compile.set_program(Raw(e.program));
+  program.compile.set_format(std::move(e.format));
+  program.compile.set_code(std::move(e.code));
+  program.compile.set_options(std::move(e.options));
+  for (DeviceId device : e.devices) program.compile.add_devices(cluster_.Find(device)->local_index);
+  auto view = std::make_shared<ProgramView>();
+  view->id = e.program;
+  view->devices = std::move(e.devices);
+  program.view = std::move(view);
+  compiles_[e.program] = PendingCompile{e.request, program.worker};
+  TellProgram(program);
+}
+
+void ControllerCore::Impl::TellProgram(Program& program) {
+  program.incarnation = cluster_.slot(program.worker).incarnation;
+  proto::ToWorker message;
+  *message.mutable_compile() = program.compile;
+  Send(program.worker, message);
+}
+
+void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& compiled) {
+  const ProgramId id{compiled.program()};
+  const auto found = compiles_.find(id);
+  // Nobody waits when the session has left, or when a worker that returned was told of an old program.
+  if (found == compiles_.end() || found->second.worker != worker) return;
+  const RequestHeader request = found->second.request;
+  compiles_.erase(found);
+  Session& session = *FindSession(request.session);
+  Program& program = session.programs[id];
+  absl::Status status = ToStatus(compiled.status());
+  auto view = std::make_shared<ProgramView>(*program.view);
+  if (status.ok()) {
+    view->info = compiled.info();
+    auto outputs = OutputSpecs(view->info, view->devices);
+    if (outputs.ok()) view->outputs = *std::move(outputs);
+    status = outputs.status();
+  }
+  if (!status.ok()) {
+    session.programs.erase(id);
+    return out_->ReplyCompiled(request, status);
+  }
+  program.view = view;
+  out_->ReplyCompiled(request, view);
+}
+
+void ControllerCore::Impl::On(DropProgram& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto found = session.programs.find(e.program);
+  if (found == session.programs.end() || compiles_.contains(e.program)) {
+    return out_->ReplyDone(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
+  }
+  proto::ToWorker message;
+  message.mutable_drop_programs()->add_programs(Raw(e.program));
+  Send(found->second.worker, message);
+  session.programs.erase(found);
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+// ---------------------------------------------------------------- launching
+
+absl::Status ControllerCore::Impl::CheckArguments(Session& session, const LaunchProgram& e, const ProgramView& view,
+                                                  absl::Status& poison) {
+  if (static_cast<int>(e.arguments.size()) != view.info.parameters_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " takes ", view.info.parameters_size(),
+                                                   " arguments, ", e.arguments.size(), " are given"));
+  }
+  if (e.outputs.size() != view.outputs.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " makes ", view.outputs.size(),
+                                                   " arrays, ", e.outputs.size(), " are named"));
+  }
+  for (size_t i = 0; i < e.arguments.size(); ++i) {
+    ASSIGN_OR_RETURN(const Array* array, Usable(session, e.arguments[i]));
+    poison.Update(array->KnownError());
+    if (array->spec == nullptr || !poison.ok()) continue;
+    if (array->spec->sharding->devices() != view.devices) {
+      return absl::InvalidArgumentError(absl::StrCat("argument ", i, " of program ", view.info.name(),
+                                                     " lies on other devices than the program runs on"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void ControllerCore::Impl::On(LaunchProgram& e) {
+  Session& session = *FindSession(e.request.session);
+  std::vector<ArrayId> results = e.outputs;
+  if (e.status) results.push_back(*e.status);
+  const auto found = session.programs.find(e.program);
+  if (found == session.programs.end() || compiles_.contains(e.program)) {
+    return Refuse(session, e.request, results, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
+  }
+  Program& program = found->second;
+  const ProgramView& view = *program.view;
+  absl::Status poison;
+  if (absl::Status ok = CheckArguments(session, e, view, poison); !ok.ok()) {
+    return Refuse(session, e.request, results, ok);
+  }
+  poison.Update(CheckAlive(program.worker));
+  auto future = std::make_shared<Future>(/*parts=*/1);
+  for (size_t i = 0; i < results.size(); ++i) {
+    const bool is_output = i < e.outputs.size();
+    absl::StatusOr<Array*> array = Add(session, results[i], is_output ? view.outputs[i] : nullptr);
+    if (!array.ok()) {
+      future->Fail(array.status(), *out_);
+      return Refuse(session, e.request, results, array.status());
+    }
+    (*array)->futures.push_back(future);
+    (*array)->on_workers = is_output && poison.ok();
+  }
+  ++session.launches;
+  if (!poison.ok()) {
+    future->Fail(poison, *out_);
+    return out_->ReplyDone(e.request, absl::OkStatus());
+  }
+  if (program.incarnation != cluster_.slot(program.worker).incarnation) TellProgram(program);
+  const LaunchNumber number{++last_launch_};
+  launches_[number] = PendingLaunch{std::move(future), session.id, e.program, program.worker, view.devices};
+  proto::ToWorker message;
+  proto::Launch& launch = *message.mutable_launch();
+  launch.set_number(Raw(number));
+  launch.set_program(Raw(e.program));
+  for (ArrayId id : e.arguments) launch.add_arguments(Raw(id));
+  for (ArrayId id : e.outputs) launch.add_outputs(Raw(id));
+  launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
+  launch.set_launch_id(e.launch_id);
+  Send(program.worker, message);
+  for (int32_t i : view.info.donated_parameters()) {
+    if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
+    if (std::find(e.non_donatable.begin(), e.non_donatable.end(), i) != e.non_donatable.end()) continue;
+    session.arrays[e.arguments[i]].deleted = true;
+  }
+  out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone& done) {
+  const auto found = launches_.find(LaunchNumber{done.number()});
+  if (found == launches_.end() || found->second.worker != worker) return;
+  const std::shared_ptr<Future> future = std::move(found->second.future);
+  launches_.erase(found);
+  future->PartDone(ToStatus(done.status()), *out_);
+}
+
+// ---------------------------------------------------------------- asking
+
+void ControllerCore::Impl::Ask(RequestHeader request, WorkerId worker, proto::Query query) {
+  if (absl::Status ok = CheckAlive(worker); !ok.ok()) return out_->ReplyQuery(request, ok);
+  query.set_query(++last_query_);
+  queries_[last_query_] = PendingQuery{request, worker};
+  proto::ToWorker message;
+  *message.mutable_query() = std::move(query);
+  Send(worker, message);
+}
+
+void ControllerCore::Impl::On(QueryDefaultLayout& e) {
+  if (absl::Status ok = CheckDevices({e.device}); !ok.ok()) return out_->ReplyQuery(e.request, ok);
+  const Cluster::Place place = *cluster_.Find(e.device);
+  proto::Query query;
+  proto::Query::DefaultLayout& layout = *query.mutable_default_layout();
+  layout.mutable_type()->set_dtype(static_cast<int32_t>(e.dtype));
+  for (int64_t d : e.dims) layout.mutable_type()->add_dims(d);
+  layout.set_device(place.local_index);
+  layout.set_memory_kind(e.memory_kind);
+  Ask(e.request, place.worker, std::move(query));
+}
+
+void ControllerCore::Impl::On(QueryProgram& e) {
+  Session& session = *FindSession(e.request.session);
+  const auto found = session.programs.find(e.program);
+  if (found == session.programs.end() || compiles_.contains(e.program)) {
+    return out_->ReplyQuery(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
+  }
+  Program& program = found->second;
+  if (program.incarnation != cluster_.slot(program.worker).incarnation && CheckAlive(program.worker).ok()) {
+    TellProgram(program);
+  }
+  proto::Query query;
+  if (e.what == QueryProgram::What::kText) {
+    query.set_program_text(Raw(e.program));
+  } else {
+    query.set_cost_analysis(Raw(e.program));
+  }
+  Ask(e.request, program.worker, std::move(query));
+}
+
+void ControllerCore::Impl::OnQueryDone(const proto::QueryDone& done) {
+  const auto found = queries_.find(done.query());
+  if (found == queries_.end()) return;
+  const RequestHeader request = found->second.request;
+  queries_.erase(found);
+  if (absl::Status status = ToStatus(done.status()); !status.ok()) return out_->ReplyQuery(request, status);
+  out_->ReplyQuery(request, done);
+}
+
+}  // namespace causeway

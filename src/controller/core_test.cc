@@ -1,0 +1,584 @@
+#include "controller/core.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "controller/cluster.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::Test;
+
+// What the core wanted done, kept for the test to look at.
+struct Recorder : ControllerActions {
+  void ReplyDone(RequestHeader request, const absl::Status& status) override { done[Raw(request.ticket)] = status; }
+  void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) override {
+    compiled.insert_or_assign(Raw(request.ticket), std::move(program));
+  }
+  void ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> f) override {
+    fetched.insert_or_assign(Raw(request.ticket), std::move(f));
+  }
+  void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) override {
+    queries.insert_or_assign(Raw(request.ticket), std::move(answer));
+  }
+  void WantHostData(SessionId, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t, bool in_frame,
+                    bool) override {
+    wanted.push_back({buffer, worker, stream, in_frame});
+  }
+  void Send(LinkId link, const proto::ToWorker& message) override { sent[Raw(link)].push_back(message); }
+  void CloseLink(LinkId link, const absl::Status& why) override { closed[Raw(link)] = why; }
+  void WorkerUp(LinkId, WorkerId worker, uint64_t) override { up.push_back(Raw(worker)); }
+  void WorkerDown(WorkerId worker) override { down.push_back(Raw(worker)); }
+
+  struct Wanted {
+    HostBufferId buffer;
+    WorkerId worker;
+    StreamId stream;
+    bool in_frame;
+  };
+  std::map<uint64_t, absl::Status> done;
+  std::map<uint64_t, absl::StatusOr<std::shared_ptr<const ProgramView>>> compiled;
+  std::map<uint64_t, absl::StatusOr<Fetched>> fetched;
+  std::map<uint64_t, absl::StatusOr<proto::QueryDone>> queries;
+  std::vector<Wanted> wanted;
+  std::map<uint64_t, std::vector<proto::ToWorker>> sent;
+  std::map<uint64_t, absl::Status> closed;
+  std::vector<int> up;
+  std::vector<int> down;
+};
+
+constexpr SessionId kSession{1};
+constexpr SessionId kOther{2};
+constexpr LinkId kLinkA{10};
+constexpr LinkId kLinkB{11};
+
+ArrayId A(uint64_t n, SessionId session = kSession) { return MakeArrayId(session, n); }
+ProgramId P(uint64_t n, SessionId session = kSession) { return MakeProgramId(session, n); }
+
+class CoreTest : public Test {
+ protected:
+  CoreTest() : core_(ControllerOptions{.token = "secret", .data_address = "unix:/data"}) {}
+
+  void Handle(Event event) { core_.Handle(std::move(event), now_, out_); }
+
+  static proto::ToController HelloFrom(const std::string& name, const std::string& island, int devices) {
+    proto::ToController message;
+    proto::Hello& hello = *message.mutable_hello();
+    hello.set_version(kControlVersion);
+    hello.set_name(name);
+    hello.set_island(island);
+    hello.set_token("secret");
+    hello.set_platform("cpu");
+    for (int i = 0; i < devices; ++i) hello.add_devices()->add_memories()->set_kind("device");
+    return message;
+  }
+
+  void Join(LinkId link, const std::string& name, const std::string& island = "i0", int devices = 2) {
+    Handle(WorkerFrame{link, HelloFrom(name, island, devices), "test"});
+  }
+
+  void Open(SessionId session = kSession) { Handle(OpenSession{{session, Ticket{900}}, "test", "peer"}); }
+
+  // Two workers of one island with devices 0, 1 and 2, 3, and an open session.
+  void TwoWorkers() {
+    Join(kLinkA, "a");
+    Join(kLinkB, "b");
+    Open();
+    out_.sent.clear();
+  }
+
+  RequestHeader Next(SessionId session = kSession) { return {session, Ticket{++ticket_}}; }
+  absl::Status Done() const {
+    const auto found = out_.done.find(ticket_);
+    return found == out_.done.end() ? absl::UnknownError("not answered") : found->second;
+  }
+
+  static std::shared_ptr<const ArraySpec> On(std::vector<int> devices, std::vector<int64_t> dims = {4}) {
+    std::vector<DeviceId> ids;
+    for (int d : devices) ids.push_back(DeviceId{d});
+    auto spec = std::make_shared<ArraySpec>();
+    spec->dtype = DType::kF32;
+    spec->dims = std::move(dims);
+    spec->sharding = std::make_shared<const Sharding>(Sharding::Replicated(ids, ""));
+    return spec;
+  }
+
+  // Makes an array from 16 bytes that are there.
+  void Put(ArrayId id, std::vector<int> devices) {
+    HostPiece piece{.buffer = HostBufferId{1}, .total_bytes = 16, .data = std::string(16, 'x')};
+    for (size_t i = 0; i < devices.size(); ++i) piece.shards.push_back(static_cast<int>(i));
+    Handle(PutArray{Next(SessionOf(id)), id, On(std::move(devices)), {piece}});
+  }
+
+  void ArrayDone(LinkId link, ArrayId id, const absl::Status& status = absl::OkStatus()) {
+    proto::ToController message;
+    message.mutable_array_done()->set_array(Raw(id));
+    message.mutable_array_done()->mutable_status()->set_code(static_cast<int>(status.code()));
+    message.mutable_array_done()->mutable_status()->set_message(std::string(status.message()));
+    Handle(WorkerFrame{link, message, ""});
+  }
+
+  // Compiles a program of one argument and one output over `devices` of the worker at `link`.
+  void Compile(ProgramId id, std::vector<int> devices, LinkId link, bool donates = false) {
+    std::vector<DeviceId> ids;
+    for (int d : devices) ids.push_back(DeviceId{d});
+    Handle(CompileProgram{Next(SessionOf(id)), id, "mlir", "code", "options", ids});
+    proto::ToController message;
+    message.mutable_compiled()->set_program(Raw(id));
+    proto::ProgramInfo& info = *message.mutable_compiled()->mutable_info();
+    info.set_name("f");
+    info.add_parameters();
+    info.add_outputs()->mutable_type()->set_dtype(static_cast<int>(DType::kF32));
+    info.mutable_outputs(0)->mutable_type()->add_dims(4);
+    if (donates) info.add_donated_parameters(0);
+    Handle(WorkerFrame{link, message, ""});
+  }
+
+  void Launch(ProgramId program, ArrayId argument, ArrayId output) {
+    Handle(LaunchProgram{.request = Next(SessionOf(output)), .program = program, .arguments = {argument},
+                         .outputs = {output}});
+  }
+
+  void LaunchDone(LinkId link, uint64_t number, const absl::Status& status = absl::OkStatus()) {
+    proto::ToController message;
+    proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
+    done.set_number(number);
+    done.mutable_status()->set_code(static_cast<int>(status.code()));
+    done.mutable_status()->set_message(std::string(status.message()));
+    Handle(WorkerFrame{link, message, ""});
+  }
+
+  // The answer to a wait for `id`: UNKNOWN while it is not answered.
+  uint64_t Wait(ArrayId id) {
+    Handle(WaitReady{Next(SessionOf(id)), {id}});
+    return ticket_;
+  }
+  absl::Status Answer(uint64_t ticket) const {
+    const auto found = out_.done.find(ticket);
+    return found == out_.done.end() ? absl::UnknownError("not answered") : found->second;
+  }
+
+  // Messages of one kind to one link.
+  std::vector<proto::ToWorker> Sent(LinkId link, proto::ToWorker::MessageCase kind) {
+    std::vector<proto::ToWorker> of_kind;
+    for (const proto::ToWorker& m : out_.sent[Raw(link)]) {
+      if (m.message_case() == kind) of_kind.push_back(m);
+    }
+    return of_kind;
+  }
+
+  ControllerCore core_;
+  Recorder out_;
+  absl::Time now_ = absl::FromUnixSeconds(1000);
+  uint64_t ticket_ = 0;
+};
+
+// ---------------------------------------------------------------- the cluster
+
+TEST_F(CoreTest, ASessionNeedsAWorker) {
+  Open();
+  EXPECT_EQ(out_.done[900].code(), absl::StatusCode::kFailedPrecondition);
+  Join(kLinkA, "a");
+  Open();
+  EXPECT_TRUE(out_.done[900].ok());
+}
+
+TEST_F(CoreTest, DeviceIdsAreIslandMajorWhateverTheOrderOfJoining) {
+  Join(kLinkA, "z", "i0");
+  Join(kLinkB, "a", "i1");
+  Join(LinkId{12}, "b", "i0");
+  Open();
+  std::vector<std::string> order;
+  for (const DeviceView& view : core_.Devices()) order.push_back(view.worker_name);
+  EXPECT_EQ(order, (std::vector<std::string>{"b", "b", "z", "z", "a", "a"}));
+}
+
+TEST_F(CoreTest, IdsOnceGivenStay) {
+  Join(kLinkA, "m");
+  Open();
+  Join(kLinkB, "a");
+  Open(kOther);
+  std::vector<std::string> order;
+  for (const DeviceView& view : core_.Devices()) order.push_back(view.worker_name);
+  EXPECT_EQ(order, (std::vector<std::string>{"m", "m", "a", "a"}));
+}
+
+TEST_F(CoreTest, WorkersThatDoNotFitAreSentAwayWithAReason) {
+  Join(kLinkA, "a");
+  const auto refused = [&](proto::ToController hello) {
+    const LinkId link{static_cast<uint64_t>(100 + ticket_++)};
+    Handle(WorkerFrame{link, std::move(hello), "test"});
+    const auto goodbyes = Sent(link, proto::ToWorker::kGoodbye);
+    EXPECT_TRUE(out_.closed.contains(Raw(link)));
+    return goodbyes.empty() ? absl::StatusCode::kOk
+                            : static_cast<absl::StatusCode>(goodbyes[0].goodbye().status().code());
+  };
+  EXPECT_EQ(refused(HelloFrom("a", "i0", 2)), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(refused(HelloFrom("", "i0", 2)), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused(HelloFrom("c", "i0", 0)), absl::StatusCode::kInvalidArgument);
+  auto hello = HelloFrom("c", "i0", 2);
+  hello.mutable_hello()->set_token("guess");
+  EXPECT_EQ(refused(hello), absl::StatusCode::kUnauthenticated);
+  hello = HelloFrom("c", "i0", 2);
+  hello.mutable_hello()->set_version(kControlVersion + 1);
+  EXPECT_EQ(refused(hello), absl::StatusCode::kFailedPrecondition);
+  hello = HelloFrom("c", "i0", 2);
+  hello.mutable_hello()->set_platform("cuda");
+  EXPECT_EQ(refused(hello), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(core_.Devices().size(), 2u) << "none of them was taken in";
+}
+
+TEST_F(CoreTest, AStrangerWhoSaysSomethingElseFirstIsCutOff) {
+  proto::ToController message;
+  message.mutable_pong();
+  Handle(WorkerFrame{LinkId{50}, message, "stranger"});
+  EXPECT_EQ(out_.closed[50].code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, ASilentWorkerIsLostAfterTheHeartbeatTimeout) {
+  TwoWorkers();
+  Put(A(1), {0});
+  ArrayDone(kLinkA, A(1));
+  now_ += absl::Seconds(9);
+  ArrayDone(kLinkB, A(99));  // b is heard of, a is not
+  Handle(Tick{});
+  EXPECT_TRUE(out_.down.empty());
+  now_ += absl::Seconds(2);
+  Handle(Tick{});
+  EXPECT_EQ(out_.down, std::vector<int>{0});
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kDataLoss);
+}
+
+// ---------------------------------------------------------------- arrays
+
+TEST_F(CoreTest, SmallHostDataRideInOneFrameToEachWorker) {
+  TwoWorkers();
+  Put(A(1), {0, 1, 2});
+  EXPECT_TRUE(Done().ok()) << Done();
+  ASSERT_EQ(Sent(kLinkA, proto::ToWorker::kPut).size(), 1u);
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kPut)[0].put().shards_size(), 2);
+  ASSERT_EQ(Sent(kLinkB, proto::ToWorker::kPut).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kPut)[0].put().shards(0).device(), 0) << "worker-local";
+  const uint64_t wait = Wait(A(1));
+  ArrayDone(kLinkA, A(1));
+  EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kUnknown) << "b has not reported";
+  ArrayDone(kLinkB, A(1));
+  EXPECT_TRUE(Answer(wait).ok());
+}
+
+TEST_F(CoreTest, HostDataThatAreNotHereYetAreAskedFor) {
+  TwoWorkers();
+  Handle(PutArray{Next(), A(1), On({2}), {HostPiece{HostBufferId{7}, {0}, {}, 16, std::nullopt}}});
+  Handle(PutArray{Next(), A(2), On({2}, {1 << 20}), {HostPiece{HostBufferId{8}, {0}, {}, 4 << 20, std::nullopt}}});
+  ASSERT_EQ(out_.wanted.size(), 2u);
+  EXPECT_TRUE(out_.wanted[0].in_frame);
+  EXPECT_FALSE(out_.wanted[1].in_frame);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kReceiveHost).size(), 2u);
+  Handle(HostDataArrived{out_.wanted[0].worker, out_.wanted[0].stream, std::string(16, 'x')});
+  ASSERT_EQ(Sent(kLinkB, proto::ToWorker::kHostData).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kHostData)[0].host_data().data().size(), 16u);
+}
+
+TEST_F(CoreTest, HostDataMustCoverEveryShardOnce) {
+  TwoWorkers();
+  Handle(PutArray{Next(), A(1), On({0, 1}), {HostPiece{HostBufferId{1}, {0}, {}, 16, std::string(16, 'x')}}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kInvalidArgument) << "the name holds the error";
+  Handle(PutArray{Next(), A(2), On({0}), {HostPiece{HostBufferId{1}, {0, 0}, {}, 16, std::string(16, 'x')}}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, ANameCannotBeTakenTwiceNorFromAnotherSession) {
+  TwoWorkers();
+  Open(kOther);
+  Put(A(1), {0});
+  Put(A(1), {0});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  ArrayDone(kLinkA, A(1));
+  EXPECT_TRUE(Answer(Wait(A(1))).ok()) << "the first one is unharmed";
+  Handle(WaitReady{Next(kOther), {A(1)}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound) << "sessions do not see each other's arrays";
+}
+
+TEST_F(CoreTest, DeletedArraysAreGoneForEverybodyButTheirName) {
+  TwoWorkers();
+  Put(A(1), {0, 2});
+  Handle(DeleteArrays{Next(), {A(1), A(77)}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound) << "77 is unknown";
+  EXPECT_TRUE(core_.IsDeleted(A(1)));
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDelete).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kDelete).size(), 1u);
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kInvalidArgument);
+  Handle(DestructArrays{Next(), {A(1)}});
+  EXPECT_TRUE(Done().ok());
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDelete).size(), 1u) << "the data went before";
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(CoreTest, FetchesAreAnsweredWithWhatTheWorkerSends) {
+  TwoWorkers();
+  Put(A(1), {0, 3});
+  Handle(FetchShard{Next(), A(1), 1, {}});
+  ASSERT_EQ(Sent(kLinkB, proto::ToWorker::kFetch).size(), 1u);
+  proto::ToController message;
+  message.mutable_fetch_done()->set_fetch(Sent(kLinkB, proto::ToWorker::kFetch)[0].fetch().fetch());
+  message.mutable_fetch_done()->set_total_bytes(16);
+  message.mutable_fetch_done()->set_data(std::string(16, 'y'));
+  Handle(WorkerFrame{kLinkB, message, ""});
+  ASSERT_TRUE(out_.fetched.contains(ticket_));
+  EXPECT_EQ(out_.fetched.at(ticket_)->data, std::string(16, 'y'));
+  Handle(FetchShard{Next(), A(1), 2, {}});
+  EXPECT_EQ(out_.fetched.at(ticket_).status().code(), absl::StatusCode::kInvalidArgument) << "no such shard";
+}
+
+TEST_F(CoreTest, AliasesWaitForWhatTheirSourcesWaitFor) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {2});
+  Handle(AliasShards{Next(), {{A(3), On({2, 0}), {{A(2), 0}, {A(1), 0}}}}, {}});
+  ASSERT_TRUE(Done().ok()) << Done();
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kAlias).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kAlias).size(), 1u);
+  const uint64_t wait = Wait(A(3));
+  ArrayDone(kLinkA, A(1));
+  EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kUnknown);
+  ArrayDone(kLinkB, A(2), absl::InternalError("broken"));
+  EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(CoreTest, AnAliasCannotMoveAShard) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Handle(AliasShards{Next(), {{A(2), On({1}), {{A(1), 0}}}}, {}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Answer(Wait(A(2))).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, ACopyTellsSenderAndMakerAboutTheSameStream) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Handle(CopyArrays{Next(), {A(1)}, {A(2)}, {DeviceId{2}}, std::nullopt, false});
+  ASSERT_TRUE(Done().ok()) << Done();
+  const auto to_a = Sent(kLinkA, proto::ToWorker::kCopy);
+  const auto to_b = Sent(kLinkB, proto::ToWorker::kCopy);
+  ASSERT_EQ(to_a.size(), 1u);
+  ASSERT_EQ(to_b.size(), 1u);
+  EXPECT_EQ(to_a[0].copy().made_size(), 0);
+  EXPECT_EQ(to_b[0].copy().made_size(), 1);
+  EXPECT_NE(to_a[0].copy().parts(0).stream(), 0u);
+  EXPECT_EQ(to_a[0].copy().parts(0).stream(), to_b[0].copy().parts(0).stream());
+  const uint64_t wait = Wait(A(2));
+  ArrayDone(kLinkB, A(2));
+  EXPECT_TRUE(Answer(wait).ok());
+}
+
+TEST_F(CoreTest, WhenASenderIsLostItsMakersAreToldAndReport) {
+  TwoWorkers();
+  Put(A(1), {0});
+  ArrayDone(kLinkA, A(1));
+  Handle(CopyArrays{Next(), {A(1)}, {A(2)}, {DeviceId{2}}, std::nullopt, false});
+  const uint64_t wait = Wait(A(2));
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset")});
+  ASSERT_EQ(Sent(kLinkB, proto::ToWorker::kFail).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kFail)[0].fail().array(), Raw(A(2)));
+  ArrayDone(kLinkB, A(2), absl::DataLossError("lost"));
+  EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kDataLoss);
+}
+
+// ---------------------------------------------------------------- programs
+
+TEST_F(CoreTest, OutputsExistAsSoonAsALaunchIsAccepted) {
+  TwoWorkers();
+  Put(A(1), {0, 1});
+  Compile(P(1), {0, 1}, kLinkA);
+  Launch(P(1), A(1), A(2));
+  EXPECT_TRUE(Done().ok()) << Done();
+  Launch(P(1), A(2), A(3));
+  EXPECT_TRUE(Done().ok()) << Done();
+  const auto launches = Sent(kLinkA, proto::ToWorker::kLaunch);
+  ASSERT_EQ(launches.size(), 2u) << "nothing waited for a device";
+  EXPECT_LT(launches[0].launch().number(), launches[1].launch().number());
+  const uint64_t wait = Wait(A(3));
+  LaunchDone(kLinkA, 1);
+  EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kUnknown);
+  LaunchDone(kLinkA, 2);
+  EXPECT_TRUE(Answer(wait).ok());
+}
+
+TEST_F(CoreTest, ALaunchMessageDoesNotGrowWithTheDevices) {
+  Join(kLinkA, "a", "i0", 2);
+  Join(kLinkB, "b", "i0", 1024);
+  Open();
+  std::vector<int> many;
+  for (int i = 2; i < 1026; ++i) many.push_back(i);
+  Put(A(1), {0});
+  Put(A(2), many);
+  Compile(P(1), {0}, kLinkA);
+  Compile(P(2), many, kLinkB);
+  Launch(P(1), A(1), A(3));
+  Launch(P(2), A(2), A(4));
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kLaunch)[0].ByteSizeLong(),
+            Sent(kLinkB, proto::ToWorker::kLaunch)[0].ByteSizeLong());
+}
+
+TEST_F(CoreTest, AFailedLaunchPoisonsItsDependentsAndNothingElse) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Compile(P(1), {0}, kLinkA);
+  Launch(P(1), A(1), A(2));
+  Launch(P(1), A(1), A(3));
+  LaunchDone(kLinkA, 1, absl::InternalError("broken"));
+  LaunchDone(kLinkA, 2);
+  Launch(P(1), A(2), A(4));
+  EXPECT_TRUE(Done().ok()) << "the error is the arrays', not the request's";
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kLaunch).size(), 2u) << "known to be poisoned: not sent";
+  EXPECT_EQ(Answer(Wait(A(4))).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(Answer(Wait(A(3))).ok());
+}
+
+TEST_F(CoreTest, ABadLaunchIsRefusedAndItsOutputsHoldTheError) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {1});
+  Compile(P(1), {0}, kLinkA);
+  Launch(P(9), A(1), A(10));
+  EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound);
+  Launch(P(1), A(55), A(11));
+  EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound);
+  Launch(P(1), A(2), A(12));
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "lies on another device";
+  Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(1), A(1)}, .outputs = {A(13)}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "takes one argument";
+  EXPECT_EQ(Answer(Wait(A(10))).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Answer(Wait(A(13))).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(Sent(kLinkA, proto::ToWorker::kLaunch).empty());
+}
+
+TEST_F(CoreTest, DonatedArgumentsAreDeletedAndTheirNamesGoLater) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Compile(P(1), {0}, kLinkA, /*donates=*/true);
+  Launch(P(1), A(1), A(2));
+  EXPECT_TRUE(core_.IsDeleted(A(1)));
+  Handle(DestructArrays{Next(), {A(1)}});
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDelete).size(), 1u);
+  Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(2)}, .outputs = {A(3)}, .non_donatable = {0}});
+  EXPECT_FALSE(core_.IsDeleted(A(2))) << "the client keeps it";
+}
+
+TEST_F(CoreTest, AProgramOverSeveralWorkersIsRefusedForNow) {
+  TwoWorkers();
+  Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}, DeviceId{2}}});
+  EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kUnimplemented);
+  Handle(CompileProgram{Next(), P(2), "mlir", "code", "", {DeviceId{1}, DeviceId{1}}});
+  EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kInvalidArgument);
+  Handle(CompileProgram{Next(), P(3), "mlir", "code", "", {DeviceId{40}}});
+  EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, ACompileErrorIsTheCompilersAnswer) {
+  TwoWorkers();
+  Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}}});
+  proto::ToController message;
+  message.mutable_compiled()->set_program(Raw(P(1)));
+  message.mutable_compiled()->mutable_status()->set_code(3);
+  message.mutable_compiled()->mutable_status()->set_message("bad module");
+  Handle(WorkerFrame{kLinkA, message, ""});
+  EXPECT_EQ(out_.compiled.at(ticket_).status().message(), "bad module");
+  EXPECT_EQ(core_.FindProgram(P(1)), nullptr);
+}
+
+// ---------------------------------------------------------------- loss
+
+TEST_F(CoreTest, ALostWorkerFailsExactlyWhatDependedOnIt) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {2});
+  ArrayDone(kLinkA, A(1));
+  ArrayDone(kLinkB, A(2));
+  Compile(P(1), {0}, kLinkA);
+  Compile(P(2), {2}, kLinkB);
+  Launch(P(1), A(1), A(3));
+  Launch(P(2), A(2), A(4));
+  const uint64_t dependent = Wait(A(3));
+  const uint64_t independent = Wait(A(4));
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(Answer(dependent).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kDataLoss) << "its data are gone";
+  EXPECT_EQ(Answer(independent).code(), absl::StatusCode::kUnknown);
+  LaunchDone(kLinkB, 2);
+  EXPECT_TRUE(Answer(independent).ok());
+  Launch(P(1), A(1), A(5));
+  EXPECT_EQ(Answer(Wait(A(5))).code(), absl::StatusCode::kDataLoss);
+  Put(A(6), {1});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(CoreTest, AWorkerThatReturnsBringsItsDevicesBackToRunningSessions) {
+  TwoWorkers();
+  Compile(P(1), {0}, kLinkA);
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  Join(LinkId{20}, "a");
+  Put(A(1), {0});
+  EXPECT_TRUE(Done().ok()) << Done();
+  Launch(P(1), A(1), A(2));
+  EXPECT_TRUE(Done().ok()) << Done();
+  const auto& sent = out_.sent[20];
+  const auto kind = [&](proto::ToWorker::MessageCase k) {
+    return std::find_if(sent.begin(), sent.end(), [&](const auto& m) { return m.message_case() == k; });
+  };
+  ASSERT_NE(kind(proto::ToWorker::kCompile), sent.end()) << "the program is sent again";
+  EXPECT_LT(kind(proto::ToWorker::kCompile), kind(proto::ToWorker::kLaunch));
+  const uint64_t wait = Wait(A(2));
+  LaunchDone(LinkId{20}, 1);
+  EXPECT_TRUE(Answer(wait).ok());
+  Launch(P(1), A(1), A(3));
+  EXPECT_EQ(Sent(LinkId{20}, proto::ToWorker::kCompile).size(), 1u) << "once";
+}
+
+TEST_F(CoreTest, WhoWaitsForACompilerThatDiesIsTold) {
+  TwoWorkers();
+  Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}}});
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(CoreTest, AClosedSessionFreesEverythingEverywhere) {
+  TwoWorkers();
+  Open(kOther);
+  Put(A(1), {0, 2});
+  Put(A(1, kOther), {0});
+  Handle(CloseSession{kSession});
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDropSession).size(), 1u);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kDropSession).size(), 1u);
+  EXPECT_EQ(core_.FindArray(A(1)), nullptr);
+  EXPECT_NE(core_.FindArray(A(1, kOther)), nullptr) << "the other session is untouched";
+  const proto::ClusterStatus status = core_.Status(now_);
+  ASSERT_EQ(status.sessions_size(), 1);
+  EXPECT_EQ(status.sessions(0).arrays(), 1);
+  EXPECT_EQ(status.sessions(0).array_bytes(), 16);
+}
+
+TEST_F(CoreTest, FramesOfAWorkerThatMakeNoSenseHarmNobody) {
+  TwoWorkers();
+  Put(A(1), {0});
+  LaunchDone(kLinkA, 4711);
+  ArrayDone(kLinkB, A(1), absl::InternalError("not b's to say"));
+  proto::ToController message;
+  message.mutable_compiled()->set_program(99);
+  Handle(WorkerFrame{kLinkA, message, ""});
+  ArrayDone(kLinkA, A(1));
+  EXPECT_TRUE(Answer(Wait(A(1))).ok());
+  Handle(WorkerFrame{kLinkB, HelloFrom("b", "i0", 2), ""});
+  EXPECT_EQ(out_.closed[Raw(kLinkB)].code(), absl::StatusCode::kInvalidArgument) << "a second Hello";
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,73 @@
+// Futures: what an array waits for, and who waits for arrays.
+//
+// One future stands for one thing that happens: a launch (all outputs on all its devices share it), or the making of one
+// array. So the controller's work per launch does not grow with devices.
+//
+//   auto future = std::make_shared<Future>(/*parts=*/2);     // two workers will report
+//   future->AddWait(wait);
+//   future->PartDone(status, out);                           // twice: resolves, and answers whoever waits
+//
+// Threading: none of its own; lives in the controller core.
+#ifndef CAUSEWAY_CONTROLLER_FUTURE_H_
+#define CAUSEWAY_CONTROLLER_FUTURE_H_
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "controller/events.h"
+
+namespace causeway {
+
+// A request that waits for several futures. Answered when the last one resolves, with the first error.
+struct Wait {
+  RequestHeader request;
+  int remaining = 0;
+  absl::Status status;
+};
+
+class Future {
+ public:
+  // Resolves after `parts` reports; with 0, at once.
+  explicit Future(int parts) : parts_(parts) {}
+
+  bool done() const { return parts_ == 0; }
+
+  // The first error reported, so far.
+  const absl::Status& status() const { return status_; }
+
+  // Counts one report. Reports after the last one are ignored: a failure may have overtaken them.
+  void PartDone(const absl::Status& status, ControllerActions& out) {
+    if (done()) return;
+    status_.Update(status);
+    if (--parts_ == 0) Answer(out);
+  }
+
+  // Resolves now, whatever is still missing.
+  void Fail(const absl::Status& status, ControllerActions& out) {
+    if (done()) return;
+    status_.Update(status);
+    parts_ = 0;
+    Answer(out);
+  }
+
+  // Before it is done().
+  void AddWait(std::shared_ptr<Wait> wait) { waits_.push_back(std::move(wait)); }
+
+ private:
+  void Answer(ControllerActions& out) {
+    for (const std::shared_ptr<Wait>& wait : std::exchange(waits_, {})) {
+      wait->status.Update(status_);
+      if (--wait->remaining == 0) out.ReplyDone(wait->request, wait->status);
+    }
+  }
+
+  int parts_;
+  absl::Status status_;
+  std::vector<std::shared_ptr<Wait>> waits_;  // empty once done
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CONTROLLER_FUTURE_H_

@@ -1,0 +1,57 @@
+// What a session owns: its arrays and programs, as the controller core keeps them.
+//
+// Threading: none; lives in the controller core.
+#ifndef CAUSEWAY_CONTROLLER_SESSION_H_
+#define CAUSEWAY_CONTROLLER_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "controller/events.h"
+#include "controller/future.h"
+
+namespace causeway {
+
+struct Array {
+  std::shared_ptr<const ArraySpec> spec;  // null: a launch's status, or an error of unknown type
+  absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
+  absl::Status error;    // what it holds instead of data, whatever the futures say
+  bool deleted = false;  // or donated: the name is left, the data are not
+  bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
+
+  // The error it is known to hold by now; OK: none, so far.
+  absl::Status KnownError() const {
+    if (!error.ok()) return error;
+    for (const auto& future : futures) {
+      if (!future->status().ok()) return future->status();
+    }
+    return absl::OkStatus();
+  }
+};
+
+struct Program {
+  std::shared_ptr<const ProgramView> view;  // null until compiled
+  WorkerId worker{-1};
+  uint64_t incarnation = 0;  // of the worker that was told of it
+  proto::Compile compile;    // kept, for a worker that returns
+};
+
+struct Session {
+  SessionId id;
+  std::string name;
+  std::string peer;
+  absl::Time opened;
+  int64_t launches = 0;
+  absl::flat_hash_map<ArrayId, Array> arrays;
+  absl::flat_hash_map<ProgramId, Program> programs;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CONTROLLER_SESSION_H_

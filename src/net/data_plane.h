@@ -1,0 +1,97 @@
+// The data plane moves bulk bytes between two processes as streams: worker to worker, and worker to or from controller.
+//
+//   receiver: plane.Receive(peer, stream, total_bytes, window_bytes, sink);
+//   sender:   plane.Send(peer, stream, total_bytes, source);       // asks the source for bytes as the receiver grants
+//
+// Rule of the meeting: nothing is sent that was not granted. Receive grants the first `window_bytes` (all of it if the
+// sink has room for all), Grant adds more; Send may come before or after the grant arrives. So no byte ever waits in a
+// socket for a receiver that does not know it, and a slow receiver stops its sender and nobody else. Chunks of the
+// streams to one peer take turns, so a short stream never waits for a long one.
+//
+// Two implementations pass one contract suite (data_plane_cts.h): sockets and in-process.
+//
+// Threading: all calls are thread-safe and do not block. Sinks and sources are called on the plane's threads, one call at
+// a time per stream. They may call the plane.
+// Lifetime: a sink or source is held until its OnDone, which is called exactly once, whatever happens.
+#ifndef CAUSEWAY_NET_DATA_PLANE_H_
+#define CAUSEWAY_NET_DATA_PLANE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "base/ids.h"
+
+namespace causeway {
+
+// A process as the data plane names it: a worker's slot, or the controller.
+enum class PeerId : int32_t {};
+inline constexpr PeerId kControllerPeer{-1};
+constexpr PeerId PeerOf(WorkerId worker) { return PeerId{Raw(worker)}; }
+
+// Takes the bytes of one stream.
+class StreamSink {
+ public:
+  virtual ~StreamSink() = default;
+
+  // Where to put the stream's bytes [offset, offset + length): room for at least one byte and at most `length`; what does
+  // not fit is asked for again. The memory stays valid until the OnData for it, or OnDone.
+  virtual absl::Span<char> Buffer(int64_t offset, int64_t length) = 0;
+
+  // Bytes [offset, offset + length) are in place. Offsets ascend without gaps.
+  virtual void OnData(int64_t offset, int64_t length) = 0;
+
+  // OK: all bytes are in place. Otherwise: the sender's error, or UNAVAILABLE when the connection is lost, or CANCELLED.
+  virtual void OnDone(absl::Status status) = 0;
+};
+
+// Gives the bytes of one stream.
+class StreamSource {
+ public:
+  virtual ~StreamSource() = default;
+
+  // Up to `max_bytes` bytes from `offset` on, without copying; empty when none are there yet: then the source calls
+  // DataPlane::Wake later. The memory stays valid until the next Read, or OnDone.
+  virtual absl::Span<const char> Read(int64_t offset, int64_t max_bytes) = 0;
+
+  // OK: all bytes were handed to the connection. Otherwise: the receiver's refusal, UNAVAILABLE, or CANCELLED.
+  virtual void OnDone(absl::Status status) = 0;
+};
+
+class DataPlane {
+ public:
+  virtual ~DataPlane() = default;
+
+  // Where `peer` is found ("HOST:PORT" or "unix:PATH") and the key that both sides of this pair must show. There is one
+  // connection per pair: the side with the higher PeerId dials when it first needs it, the other waits for it (a Receive
+  // or Send on both sides is what moves data, so the dialling side always learns of it). A changed address or key drops
+  // the old connection and fails its streams.
+  virtual void SetPeer(PeerId peer, std::string address, uint64_t key) = 0;
+
+  // Drops the connection; its streams fail with UNAVAILABLE, on the other side too.
+  virtual void DropPeer(PeerId peer) = 0;
+
+  // Takes stream `id` of `total_bytes` (0 is allowed: OnDone follows at once) from `peer`. An id that is already being
+  // received gives the sink ALREADY_EXISTS; a peer that is not known, NOT_FOUND.
+  virtual void Receive(PeerId peer, StreamId id, int64_t total_bytes, int64_t window_bytes,
+                       std::shared_ptr<StreamSink> sink) = 0;
+
+  // Lets the sender of `id` send `bytes` more than before. Unknown streams: ignored.
+  virtual void Grant(PeerId peer, StreamId id, int64_t bytes) = 0;
+
+  // Sends stream `id` to `peer`, as far as granted.
+  virtual void Send(PeerId peer, StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source) = 0;
+
+  // The source of `id` has bytes again.
+  virtual void Wake(PeerId peer, StreamId id) = 0;
+
+  // Ends `id`, in whichever direction, on both sides: OnDone(status) here, the same status there. Unknown: ignored.
+  virtual void Cancel(PeerId peer, StreamId id, absl::Status status) = 0;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_NET_DATA_PLANE_H_
