@@ -38,10 +38,10 @@ enum class DType : int32_t {
   kU2 = 27,
   kF8E4M3 = 28,
   kF8E3M4 = 29,
-  kF4E2M1FN = 30,
-  kF8E8M0FNU = 31,
-  kS1 = 32,
-  kU1 = 33,
+  kS1 = 30,
+  kU1 = 31,
+  kF4E2M1FN = 32,
+  kF8E8M0FNU = 33,
   kString = 99,  // IFRT's own; never on a device
 };
 

@@ -13,8 +13,8 @@
 #define CAUSEWAY_CONCAT_INNER_(a, b) a##b
 #define CAUSEWAY_CONCAT_(a, b) CAUSEWAY_CONCAT_INNER_(a, b)
 
-#define RETURN_IF_ERROR(expr)                         \
-  do {                                                \
+#define RETURN_IF_ERROR(expr)                          \
+  do {                                                 \
     if (absl::Status s_ = (expr); !s_.ok()) return s_; \
   } while (false)
 
@@ -23,7 +23,6 @@
   if (!tmp.ok()) return tmp.status();              \
   lhs = std::move(tmp).value()
 
-#define ASSIGN_OR_RETURN(lhs, expr) \
-  CAUSEWAY_ASSIGN_OR_RETURN_(CAUSEWAY_CONCAT_(statusor_, __LINE__), lhs, expr)
+#define ASSIGN_OR_RETURN(lhs, expr) CAUSEWAY_ASSIGN_OR_RETURN_(CAUSEWAY_CONCAT_(statusor_, __LINE__), lhs, expr)
 
 #endif  // CAUSEWAY_BASE_STATUS_MACROS_H_

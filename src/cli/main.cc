@@ -1,6 +1,187 @@
+// The `causeway` binary: one program, a subcommand for each part of a cluster.
+#include <CLI/CLI.hpp>
 #include <cstdio>
+#include <string>
 
-int main() {
-  std::puts("causeway " CAUSEWAY_VERSION);
-  return 0;
+#include "absl/status/status.h"
+#include "cli/controller_main.h"
+#include "cli/options.h"
+#include "cli/status_command.h"
+#include "cli/up.h"
+#include "cli/version.h"
+#include "cli/worker_main.h"
+#include "pjrt/plugin_report.h"
+
+namespace causeway {
+namespace {
+
+void AddController(CLI::App& app, ControllerFlags& flags) {
+  CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
+  sub->footer(
+      "Examples:\n"
+      "  causeway controller\n"
+      "  causeway controller --client-address 0.0.0.0:29000 --control-address 0.0.0.0:29001 \\\n"
+      "      --data-address 0.0.0.0:29002 --allow-remote --token-file ~/.causeway/token\n"
+      "\nJAX's client speaks plaintext and shows no token: whoever reaches the client address may use the cluster. "
+      "Across\n"
+      "machines, put it behind an ssh tunnel or a TLS side-car.");
+  sub->add_option("--client-address", flags.client_addresses,
+                  "Where JAX clients connect: HOST:PORT or unix:PATH; repeatable")
+      ->envname("CAUSEWAY_CLIENT_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--control-address", flags.control_address, "Where workers and tools connect")
+      ->envname("CAUSEWAY_CONTROL_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--data-address", flags.data_address, "Where workers' bulk data arrive; port 0: any free one")
+      ->envname("CAUSEWAY_DATA_ADDRESS")
+      ->capture_default_str();
+  sub->add_flag("--allow-remote", flags.allow_remote, "Allow addresses that other machines can reach; needs a token")
+      ->envname("CAUSEWAY_ALLOW_REMOTE");
+  sub->add_option("--token-file", flags.token_file,
+                  "File with the cluster's token, which workers must show (or CAUSEWAY_TOKEN)")
+      ->envname("CAUSEWAY_TOKEN_FILE");
+  sub->add_flag("--slices", flags.slices,
+                "Give devices a slice_index (their island), for elastic and multi-slice programs")
+      ->envname("CAUSEWAY_SLICES");
+  sub->add_option("--heartbeat", flags.heartbeat_s, "Seconds between pings of a worker")
+      ->envname("CAUSEWAY_HEARTBEAT")
+      ->check(CLI::Range(0.05, 3600.0))
+      ->capture_default_str();
+  sub->add_option("--heartbeat-timeout", flags.heartbeat_timeout_s, "Seconds of silence after which a worker is lost")
+      ->envname("CAUSEWAY_HEARTBEAT_TIMEOUT")
+      ->check(CLI::Range(0.2, 86400.0))
+      ->capture_default_str();
+  sub->add_option("--large-transfer-dir", flags.large_transfer_directory,
+                  "Folder shared with clients through which they may hand over large arrays")
+      ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
 }
+
+void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
+  CLI::App* sub = app.add_subcommand("worker", "Run the worker of one host");
+  sub->footer(
+      "Examples:\n"
+      "  causeway worker --controller 127.0.0.1:29001 --name host0 --devices 4\n"
+      "  causeway worker --controller head:29001 --data-address $(hostname):0 --plugin cuda --island rack7 \\\n"
+      "      --token-file ~/.causeway/token\n"
+      "\nIt keeps trying to reach its controller, and joins again by itself when the connection is lost.");
+  sub->add_option("--controller", flags.controller, "The controller's control address")
+      ->envname("CAUSEWAY_CONTROL_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--name", flags.name,
+                  "Names this worker's place in the cluster, also after a restart (default: the host's name)")
+      ->envname("CAUSEWAY_WORKER_NAME");
+  sub->add_option("--island", flags.island, "Devices of one island share a fast interconnect")
+      ->envname("CAUSEWAY_ISLAND")
+      ->capture_default_str();
+  sub->add_option("--plugin", flags.plugin, "PJRT plugin: cpu, cuda, tpu, or the path of a shared library")
+      ->envname("CAUSEWAY_PLUGIN")
+      ->capture_default_str();
+  sub->add_option("--devices", flags.devices, "Devices to make, where the plugin can make any number (cpu)")
+      ->envname("CAUSEWAY_DEVICES")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  sub->add_option("--data-address", flags.data_address, "Where other workers' data arrive; port 0: any free one")
+      ->envname("CAUSEWAY_DATA_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--token-file", token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
+      ->envname("CAUSEWAY_TOKEN_FILE");
+}
+
+void AddUp(CLI::App& app, UpFlags& flags) {
+  CLI::App* sub = app.add_subcommand("up", "Run a whole cluster on this machine");
+  sub->footer(
+      "Examples:\n"
+      "  causeway up                                    # 1 island, 1 worker, 4 CPU devices\n"
+      "  causeway up --islands 2 --hosts 2 --devices 2  # 8 devices on 4 workers\n"
+      "  JAX_PLATFORMS=causeway CAUSEWAY_ADDRESS=127.0.0.1:29000 python prog.py");
+  sub->add_option("--islands", flags.islands, "Islands")->envname("CAUSEWAY_ISLANDS")->capture_default_str();
+  sub->add_option("--hosts", flags.hosts, "Workers per island")->envname("CAUSEWAY_HOSTS")->capture_default_str();
+  sub->add_option("--devices", flags.devices, "Devices per worker")->envname("CAUSEWAY_DEVICES")->capture_default_str();
+  sub->add_option("--client-address", flags.client_address, "Where JAX clients connect: HOST:PORT or unix:PATH")
+      ->envname("CAUSEWAY_CLIENT_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--plugin", flags.plugin, "PJRT plugin: cpu, cuda, tpu, or the path of a shared library")
+      ->envname("CAUSEWAY_PLUGIN")
+      ->capture_default_str();
+  sub->add_option("--dir", flags.dir, "Folder for sockets and logs (default: a private one, removed at the end)")
+      ->envname("CAUSEWAY_DIR");
+  sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");
+  sub->add_flag("!--no-restart", flags.restart, "Do not start workers again that died");
+  sub->add_flag("--exit-with-stdin", flags.exit_with_stdin, "Stop when stdin closes (for a parent process)");
+  sub->add_option("--ready-fd", flags.ready_fd,
+                  "Write one JSON line to this file descriptor when ready (for a parent process)");
+  sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for all workers")->capture_default_str();
+}
+
+void AddStatus(CLI::App& app, StatusFlags& flags) {
+  CLI::App* sub = app.add_subcommand("status", "Show islands, workers, devices, sessions and memory");
+  sub->footer(
+      "Examples:\n"
+      "  causeway status\n"
+      "  causeway status --controller unix:/tmp/causeway-x/control.sock --json | jq .sessions");
+  sub->add_option("--controller", flags.control_address, "The controller's control address")
+      ->envname("CAUSEWAY_CONTROL_ADDRESS")
+      ->capture_default_str();
+  sub->add_option("--token-file", flags.token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
+      ->envname("CAUSEWAY_TOKEN_FILE");
+  sub->add_flag("--json", flags.json, "For programs");
+  sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for an answer")->capture_default_str();
+}
+
+absl::Status RunPlugin(const std::string& plugin) {
+  const absl::StatusOr<std::string> report = DescribePlugin(plugin);
+  if (!report.ok()) return report.status();
+  std::fputs(report->c_str(), stdout);
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Causeway: one JAX program drives every accelerator of a cluster.\n", "causeway");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", CAUSEWAY_VERSION);
+  app.failure_message(CLI::FailureMessage::simple);
+  ControllerFlags controller;
+  WorkerOptions worker;
+  std::string worker_token_file;
+  UpFlags up;
+  StatusFlags status;
+  std::string plugin = "cpu";
+  AddUp(app, up);
+  AddController(app, controller);
+  AddWorker(app, worker, worker_token_file);
+  AddStatus(app, status);
+  app.add_subcommand("plugin", "Show what a PJRT plugin is and has")
+      ->footer("Examples:\n  causeway plugin cpu\n  causeway plugin /opt/vendor/libpjrt.so")
+      ->add_option("plugin", plugin, "cpu, cuda, tpu, or the path of a shared library")
+      ->capture_default_str();
+  app.add_subcommand("version", "Show this release and the client versions that it serves");
+  CLI11_PARSE(app, argc, argv);
+
+  absl::Status result;
+  if (app.got_subcommand("up")) {
+    result = RunUp(up);
+  } else if (app.got_subcommand("controller")) {
+    result = RunController(controller);
+  } else if (app.got_subcommand("worker")) {
+    absl::StatusOr<std::string> token = ReadToken(worker_token_file);
+    result = token.status();
+    if (result.ok()) {
+      worker.token = *std::move(token);
+      result = RunWorker(worker);
+    }
+  } else if (app.got_subcommand("status")) {
+    result = RunStatus(status);
+  } else if (app.got_subcommand("plugin")) {
+    result = RunPlugin(plugin);
+  } else {
+    std::fputs(VersionText().c_str(), stdout);
+  }
+  if (result.ok()) return 0;
+  std::fprintf(stderr, "causeway: %s\n", std::string(result.message()).c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace causeway
+
+int main(int argc, char** argv) { return causeway::Main(argc, argv); }

@@ -19,8 +19,8 @@ absl::Status CheckHello(const proto::Hello& hello) {
   if (hello.name().empty()) return absl::InvalidArgumentError("a worker needs a name: give it --name");
   if (hello.devices().empty()) return absl::InvalidArgumentError("a worker without devices cannot join");
   if (hello.devices_size() > kMaxDevicesPerWorker) {
-    return absl::InvalidArgumentError(absl::StrCat("a worker with ", hello.devices_size(), " devices: at most ",
-                                                   kMaxDevicesPerWorker, " are taken"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a worker with ", hello.devices_size(), " devices: at most ", kMaxDevicesPerWorker, " are taken"));
   }
   for (const proto::Device& device : hello.devices()) {
     if (device.default_memory() < 0 || device.default_memory() >= device.memories_size()) {
@@ -42,8 +42,8 @@ absl::StatusOr<WorkerSlot*> Cluster::Join(const proto::Hello& hello, LinkId link
   if (absl::Status ok = CheckHello(hello); !ok.ok()) return ok;
   if (!slots_.empty() && slots_.front().hello.platform() != hello.platform()) {
     return absl::FailedPreconditionError(absl::StrCat("worker ", hello.name(), " has platform ", hello.platform(),
-                                                      ", this cluster is of platform ",
-                                                      slots_.front().hello.platform(), ": start a cluster of its own"));
+                                                      ", this cluster is of platform ", slots_.front().hello.platform(),
+                                                      ": start a cluster of its own"));
   }
   const auto found = by_name_.find(hello.name());
   if (found == by_name_.end()) {
@@ -54,8 +54,9 @@ absl::StatusOr<WorkerSlot*> Cluster::Join(const proto::Hello& hello, LinkId link
   }
   WorkerSlot& slot = slots_[Raw(by_name_[hello.name()])];
   if (slot.alive) {
-    return absl::AlreadyExistsError(absl::StrCat("a worker named ", hello.name(), " is connected (pid ", slot.hello.pid(),
-                                                 " on ", slot.hello.host(), "): give each worker its own --name"));
+    return absl::AlreadyExistsError(absl::StrCat("a worker named ", hello.name(), " is connected (pid ",
+                                                 slot.hello.pid(), " on ", slot.hello.host(),
+                                                 "): give each worker its own --name"));
   }
   if (slot.incarnation > 0 && slot.hello.devices_size() != hello.devices_size()) {
     return absl::FailedPreconditionError(absl::StrCat("worker ", hello.name(), " returned with ", hello.devices_size(),

@@ -1,9 +1,9 @@
 // The cluster as the controller knows it: slots for workers, and the devices they bring.
 //
-// A slot is made when a worker registers under a new name and is never given up: a worker that returns under its name gets
-// the same slot and the same device ids, with the next incarnation. Device ids are given island by island, and within an
-// island by the workers' names, when the first session opens (so that workers may register in any order); workers that
-// come later get the next ids.
+// A slot is made when a worker registers under a new name and is never given up: a worker that returns under its name
+// gets the same slot and the same device ids, with the next incarnation. Device ids are given island by island, and
+// within an island by the workers' names, when the first session opens (so that workers may register in any order);
+// workers that come later get the next ids.
 //
 // Threading: none of its own; lives in the controller core.
 #ifndef CAUSEWAY_CONTROLLER_CLUSTER_H_
@@ -22,22 +22,20 @@
 #include "absl/time/time.h"
 #include "controller/core.h"
 #include "controller/events.h"
+#include "proto/control_version.h"
 
 namespace causeway {
-
-// Version of src/proto/control.proto. Both sides must have the same.
-inline constexpr uint32_t kControlVersion = 1;
 
 struct WorkerSlot {
   WorkerId id;
   proto::Hello hello;
   bool alive = false;
-  LinkId link{0};                  // while alive
-  uint64_t incarnation = 0;        // counts this slot's lives
+  LinkId link{0};            // while alive
+  uint64_t incarnation = 0;  // counts this slot's lives
   absl::Time last_heard;
   absl::Status lost_because;
-  proto::Pong accounts;            // the last one heard
-  std::vector<DeviceId> devices;   // by local index; empty until ids were given
+  proto::Pong accounts;           // the last one heard
+  std::vector<DeviceId> devices;  // by local index; empty until ids were given
 
   // "worker island0-host1 (devices 4-7)", for messages.
   std::string Describe() const;
@@ -54,7 +52,7 @@ class Cluster {
   // The worker is gone; its slot stays.
   void Leave(WorkerSlot& slot, absl::Status why);
 
-  WorkerSlot* OnLink(LinkId link);             // null: none
+  WorkerSlot* OnLink(LinkId link);  // null: none
   WorkerSlot& slot(WorkerId id) { return slots_[Raw(id)]; }
   const WorkerSlot& slot(WorkerId id) const { return slots_[Raw(id)]; }
   std::vector<WorkerSlot>& slots() { return slots_; }

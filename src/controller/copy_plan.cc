@@ -18,7 +18,11 @@ class Planner {
  public:
   Planner(ArrayId source, const ArraySpec& spec, ArrayId target, const Sharding& target_sharding,
           const Cluster& cluster, const std::function<StreamId()>& next_stream)
-      : source_(source), spec_(spec), target_(target), sharding_(target_sharding), cluster_(cluster),
+      : source_(source),
+        spec_(spec),
+        target_(target),
+        sharding_(target_sharding),
+        cluster_(cluster),
         next_stream_(next_stream) {}
 
   // Begins target shard `shard`, made of `part_count` pieces.

@@ -120,8 +120,12 @@ Shards Execute(const CopyPlan& plan, const std::vector<int64_t>& dims, const Sha
 TEST(CopyPlan, ReshardingPutsEveryElementInItsPlaceOnce) {
   const Cluster cluster = MakeCluster();
   const std::vector<std::shared_ptr<const Sharding>> shardings = {
-      Tiled({0, 1, 2, 3, 4, 5, 6, 7}, {4, 2}), Tiled({7, 6, 5, 4, 3, 2, 1, 0}, {2, 4}), Tiled({0, 4}, {2, 1}),
-      Tiled({2, 3, 6, 7}, {1, 4}),             Tiled({0, 1, 2, 3}, {2, 1}),            Tiled({5}, {1, 1}),
+      Tiled({0, 1, 2, 3, 4, 5, 6, 7}, {4, 2}),
+      Tiled({7, 6, 5, 4, 3, 2, 1, 0}, {2, 4}),
+      Tiled({0, 4}, {2, 1}),
+      Tiled({2, 3, 6, 7}, {1, 4}),
+      Tiled({0, 1, 2, 3}, {2, 1}),
+      Tiled({5}, {1, 1}),
       Tiled({1, 3, 5, 7}, {4, 1}),
   };
   for (const std::vector<int64_t>& dims : {std::vector<int64_t>{8, 8}, {5, 7}, {1, 3}, {0, 4}}) {

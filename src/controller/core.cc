@@ -93,6 +93,8 @@ std::shared_ptr<const ProgramView> ControllerCore::FindProgram(ProgramId program
 
 proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_->Status(now); }
 
+void ControllerCore::SetClientAddress(std::string address) { impl_->client_address_ = std::move(address); }
+
 // ---------------------------------------------------------------- sessions
 
 ControllerCore::Impl::Impl(ControllerOptions options)
@@ -107,8 +109,8 @@ Session* ControllerCore::Impl::FindSession(SessionId id) {
 }
 
 void ControllerCore::Impl::On(OpenSession& e) {
-  const bool any_alive = std::any_of(cluster_.slots().begin(), cluster_.slots().end(),
-                                     [](const WorkerSlot& slot) { return slot.alive; });
+  const bool any_alive =
+      std::any_of(cluster_.slots().begin(), cluster_.slots().end(), [](const WorkerSlot& slot) { return slot.alive; });
   if (!any_alive) {
     out_->ReplyDone(e.request, absl::FailedPreconditionError(
                                    "no worker has joined this cluster yet: start one with `causeway worker`, or wait "
@@ -223,8 +225,9 @@ void ControllerCore::Impl::OnStatusRequest(const WorkerFrame& e) {
                            absl::StrCat("this tool speaks control protocol ", request.version(), ", the controller ",
                                         kControlVersion, ": use the same Causeway release"))));
   } else if (!SameSecret(request.token(), options_.token)) {
-    out_->Send(e.link, Goodbye(absl::UnauthenticatedError(
-                           "the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)")));
+    out_->Send(
+        e.link,
+        Goodbye(absl::UnauthenticatedError("the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)")));
   } else {
     proto::ToWorker message;
     *message.mutable_cluster_status() = Status(now_);
@@ -316,8 +319,8 @@ void ControllerCore::Impl::On(Tick&) {
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,
-           absl::DeadlineExceededError(absl::StrCat("nothing was heard of it for ",
-                                                    absl::FormatDuration(options_.heartbeat_timeout))),
+           absl::DeadlineExceededError(
+               absl::StrCat("nothing was heard of it for ", absl::FormatDuration(options_.heartbeat_timeout))),
            /*close_link=*/true);
     }
   }
@@ -334,12 +337,12 @@ void ControllerCore::Impl::On(Tick&) {
 
 proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   proto::ClusterStatus status;
-  status.set_client_address(options_.client_address);
+  status.set_client_address(client_address_);
   if (started_ != absl::InfinitePast()) status.set_uptime_ms(absl::ToInt64Milliseconds(now - started_));
   absl::flat_hash_map<DeviceId, int64_t> in_flight;
   absl::flat_hash_map<SessionId, int64_t> waiting;
   for (const auto& [number, launch] : launches_) {
-    for (DeviceId device : launch.devices) ++in_flight[device];
+    for (DeviceId device : launch.program->devices) ++in_flight[device];
     ++waiting[launch.session];
   }
   for (const auto& [name, slots] : cluster_.Islands()) {
@@ -371,7 +374,8 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     device.set_device(Raw(view.id));
     device.set_kind(view.device.kind());
     if (view.local_index < accounts.device_bytes_size()) device.set_bytes(accounts.device_bytes(view.local_index));
-    if (view.local_index < accounts.device_buffers_size()) device.set_buffers(accounts.device_buffers(view.local_index));
+    if (view.local_index < accounts.device_buffers_size())
+      device.set_buffers(accounts.device_buffers(view.local_index));
     device.set_launches_in_flight(in_flight[view.id]);
   }
   std::vector<const Session*> sessions;

@@ -5,9 +5,9 @@
 //
 // It holds the cluster, sessions, programs, the arrays' metadata and the order of launches. It never holds array data.
 //
-// Threading: none of its own; one call at a time (the shell's lock). No clocks, no I/O: the same code runs live and under
-// the simulator.
-// Cost: a launch costs O(arguments + outputs + devices of its gang) with small constants and no I/O.
+// Threading: none of its own; one call at a time (the shell's lock). No clocks, no I/O: the same code runs live and
+// under the simulator. Cost: a launch costs O(arguments + outputs + devices of its gang) with small constants and no
+// I/O.
 #ifndef CAUSEWAY_CONTROLLER_CORE_H_
 #define CAUSEWAY_CONTROLLER_CORE_H_
 
@@ -22,12 +22,11 @@
 namespace causeway {
 
 struct ControllerOptions {
-  std::string token;                 // workers and tools must show it; empty: none needed
+  std::string token;  // workers and tools must show it; empty: none needed
   absl::Duration heartbeat = absl::Seconds(1);
   absl::Duration heartbeat_timeout = absl::Seconds(10);
-  std::string client_address;        // for ClusterStatus
-  std::string data_address;          // where the controller's data plane listens, for workers
-  uint64_t key_seed = 0;             // of the data plane's keys: random when live
+  std::string data_address;    // where the controller's data plane listens, for workers
+  uint64_t key_seed = 0;       // of the data plane's keys: random when live
 };
 
 // One device of the cluster, as sessions see it.
@@ -69,7 +68,9 @@ class ControllerCore {
 
   std::shared_ptr<const ProgramView> FindProgram(ProgramId program) const;
 
+  // What tools are shown; `address` is where clients connect, once that is known.
   proto::ClusterStatus Status(absl::Time now) const;
+  void SetClientAddress(std::string address);
 
  private:
   class Impl;

@@ -33,12 +33,14 @@ const Array* ControllerCore::Impl::FindArray(ArrayId id) const {
 absl::StatusOr<Array*> ControllerCore::Impl::Usable(Session& session, ArrayId id) {
   const auto found = session.arrays.find(id);
   if (found == session.arrays.end()) return absl::NotFoundError(absl::StrCat("unknown ", Describe(id)));
-  if (found->second.deleted) return absl::InvalidArgumentError(absl::StrCat("Array has been deleted (", Describe(id), ")"));
+  if (found->second.deleted)
+    return absl::InvalidArgumentError(absl::StrCat("Array has been deleted (", Describe(id), ")"));
   return &found->second;
 }
 
 absl::StatusOr<Array*> ControllerCore::Impl::Add(Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec) {
-  if (SessionOf(id) != session.id) return absl::InvalidArgumentError(absl::StrCat(Describe(id), " is of another session"));
+  if (SessionOf(id) != session.id)
+    return absl::InvalidArgumentError(absl::StrCat(Describe(id), " is of another session"));
   if (session.arrays.size() >= kMaxArraysPerSession) {
     return absl::ResourceExhaustedError(absl::StrCat("the session has ", kMaxArraysPerSession, " arrays: delete some"));
   }
@@ -90,7 +92,8 @@ absl::InlinedVector<WorkerId, 2> ControllerCore::Impl::WorkersOf(const std::vect
   for (DeviceId device : devices) {
     const WorkerId worker = cluster_.Find(device)->worker;
     // Devices are island- and so worker-major: most repeat the last one.
-    if (workers.empty() || (workers.back() != worker && std::find(workers.begin(), workers.end(), worker) == workers.end())) {
+    if (workers.empty() ||
+        (workers.back() != worker && std::find(workers.begin(), workers.end(), worker) == workers.end())) {
       workers.push_back(worker);
     }
   }
@@ -167,7 +170,8 @@ void ControllerCore::Impl::On(PutArray& e) {
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
       if (in_frame) host_data_wanted_[stream] = worker;
       Send(worker, message);
-      out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame, worker == workers.back());
+      out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame,
+                         worker == workers.back());
     }
   }
   StartMake(e.array, **array, std::move(reports), {});
@@ -216,7 +220,8 @@ void ControllerCore::Impl::RunPlan(ArrayId target, Array& array, const CopyPlan&
 void ControllerCore::Impl::On(CopyArrays& e) {
   Session& session = *FindSession(e.request.session);
   const auto check = [&]() -> absl::Status {
-    if (e.sources.size() != e.targets.size()) return absl::InvalidArgumentError("as many targets as sources are needed");
+    if (e.sources.size() != e.targets.size())
+      return absl::InvalidArgumentError("as many targets as sources are needed");
     if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(e.devices));
     for (ArrayId source : e.sources) {
       ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
@@ -238,8 +243,8 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     if (spec != nullptr) {
       const Sharding& from = *spec->sharding;
       auto moved = std::make_shared<ArraySpec>(*spec);
-      moved->sharding = std::make_shared<const Sharding>(from.OnDevices(
-          e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
+      moved->sharding = std::make_shared<const Sharding>(
+          from.OnDevices(e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
       moved->layout.clear();
       spec = std::move(moved);
     }
@@ -249,8 +254,9 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       (*target)->error = error;
       continue;
     }
-    RunPlan(e.targets[i], **target,
-            PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
+    RunPlan(
+        e.targets[i], **target,
+        PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
   }
   if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
   out_->ReplyDone(e.request, absl::OkStatus());
@@ -300,8 +306,8 @@ absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShard
   RETURN_IF_ERROR(CheckSpec(*target.spec));
   const Sharding& sharding = *target.spec->sharding;
   if (static_cast<int>(target.sources.size()) != sharding.num_shards()) {
-    return absl::InvalidArgumentError(absl::StrCat("an array of ", sharding.num_shards(), " shards cannot be made of ",
-                                                   target.sources.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("an array of ", sharding.num_shards(), " shards cannot be made of ", target.sources.size()));
   }
   ArrayId last{0};
   for (int i = 0; i < sharding.num_shards(); ++i) {
@@ -314,9 +320,10 @@ absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShard
       return absl::InvalidArgumentError(absl::StrCat(Describe(from.array), " has no shard ", from.shard));
     }
     if (source->spec->sharding->devices()[from.shard] != sharding.devices()[i]) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "shard ", from.shard, " of ", Describe(from.array), " is on device ",
-          Raw(source->spec->sharding->devices()[from.shard]), ", not on ", Raw(sharding.devices()[i]), ": copy it first"));
+      return absl::InvalidArgumentError(absl::StrCat("shard ", from.shard, " of ", Describe(from.array),
+                                                     " is on device ",
+                                                     Raw(source->spec->sharding->devices()[from.shard]), ", not on ",
+                                                     Raw(sharding.devices()[i]), ": copy it first"));
     }
     if (source->spec->dtype != target.spec->dtype) {
       return absl::InvalidArgumentError(absl::StrCat(Describe(from.array), " is of type ", Name(source->spec->dtype),
@@ -445,7 +452,8 @@ void ControllerCore::Impl::On(FetchShard& e) {
   if (!array.ok()) return out_->ReplyFetched(e.request, array.status());
   if (absl::Status error = (*array)->KnownError(); !error.ok()) return out_->ReplyFetched(e.request, error);
   if ((*array)->spec == nullptr || e.shard < 0 || e.shard >= (*array)->spec->sharding->num_shards()) {
-    return out_->ReplyFetched(e.request, absl::InvalidArgumentError(absl::StrCat(Describe(e.array), " has no shard ", e.shard)));
+    return out_->ReplyFetched(e.request,
+                              absl::InvalidArgumentError(absl::StrCat(Describe(e.array), " has no shard ", e.shard)));
   }
   const WorkerId worker = cluster_.Find((*array)->spec->sharding->devices()[e.shard])->worker;
   const StreamId stream = NextStream();

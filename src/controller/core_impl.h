@@ -1,5 +1,5 @@
-// The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming, waiting
-// for and fetching arrays) and core_programs.cc (compiling, launching, asking).
+// The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
+// waiting for and fetching arrays) and core_programs.cc (compiling, launching, asking).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -52,6 +52,7 @@ class ControllerCore::Impl {
   ControllerActions* out_ = nullptr;
 
   const ControllerOptions options_;
+  std::string client_address_;
   Cluster cluster_;
 
  private:
@@ -59,9 +60,8 @@ class ControllerCore::Impl {
   struct PendingLaunch {
     std::shared_ptr<Future> future;
     SessionId session;
-    ProgramId program;
+    std::shared_ptr<const ProgramView> program;
     WorkerId worker;
-    std::vector<DeviceId> devices;
   };
 
   // An array in the making: which workers still have to report how often, and who sends to them.
@@ -97,7 +97,8 @@ class ControllerCore::Impl {
   absl::Status Lost(const WorkerSlot& slot) const;
 
   // --- core_arrays.cc
-  // The array, if it can be used: NOT_FOUND, or INVALID_ARGUMENT where it was deleted. Arrays that hold an error can be.
+  // The array, if it can be used: NOT_FOUND, or INVALID_ARGUMENT where it was deleted. Arrays that hold an error can
+  // be.
   absl::StatusOr<Array*> Usable(Session& session, ArrayId id);
 
   // Adds a new array. INVALID_ARGUMENT: the name is taken, or belongs to another session.

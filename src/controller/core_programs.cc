@@ -32,11 +32,13 @@ absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const 
       spec->sharding = std::make_shared<const Sharding>(Sharding::Replicated(devices, output.memory_kind()));
     } else {
       xla::OpSharding op;
-      if (!op.ParseFromString(output.sharding())) return absl::InternalError("the plugin gave an output sharding that cannot be read");
+      if (!op.ParseFromString(output.sharding()))
+        return absl::InternalError("the plugin gave an output sharding that cannot be read");
       ASSIGN_OR_RETURN(Sharding sharding, Sharding::FromOpSharding(devices, output.memory_kind(), op));
       spec->sharding = std::make_shared<const Sharding>(std::move(sharding));
     }
-    spec->dims = spec->sharding->GlobalDims({output.type().dims().data(), static_cast<size_t>(output.type().dims_size())});
+    spec->dims =
+        spec->sharding->GlobalDims({output.type().dims().data(), static_cast<size_t>(output.type().dims_size())});
     specs.push_back(std::move(spec));
   }
   return specs;
@@ -60,7 +62,8 @@ void ControllerCore::Impl::On(CompileProgram& e) {
       return absl::InvalidArgumentError(absl::StrCat("the name of ", Describe(e.program), " is taken"));
     }
     if (session.programs.size() >= kMaxProgramsPerSession) {
-      return absl::ResourceExhaustedError(absl::StrCat("the session has ", kMaxProgramsPerSession, " programs: drop some"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the session has ", kMaxProgramsPerSession, " programs: drop some"));
     }
     RETURN_IF_ERROR(CheckDevices(e.devices));
     if (std::set<DeviceId>(e.devices.begin(), e.devices.end()).size() != e.devices.size()) {
@@ -195,7 +198,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   }
   if (program.incarnation != cluster_.slot(program.worker).incarnation) TellProgram(program);
   const LaunchNumber number{++last_launch_};
-  launches_[number] = PendingLaunch{std::move(future), session.id, e.program, program.worker, view.devices};
+  launches_[number] = PendingLaunch{std::move(future), session.id, program.view, program.worker};
   proto::ToWorker message;
   proto::Launch& launch = *message.mutable_launch();
   launch.set_number(Raw(number));

@@ -142,8 +142,8 @@ class CoreTest : public Test {
   }
 
   void Launch(ProgramId program, ArrayId argument, ArrayId output) {
-    Handle(LaunchProgram{.request = Next(SessionOf(output)), .program = program, .arguments = {argument},
-                         .outputs = {output}});
+    Handle(LaunchProgram{
+        .request = Next(SessionOf(output)), .program = program, .arguments = {argument}, .outputs = {output}});
   }
 
   void LaunchDone(LinkId link, uint64_t number, const absl::Status& status = absl::OkStatus()) {
@@ -469,7 +469,8 @@ TEST_F(CoreTest, DonatedArgumentsAreDeletedAndTheirNamesGoLater) {
   EXPECT_TRUE(core_.IsDeleted(A(1)));
   Handle(DestructArrays{Next(), {A(1)}});
   EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDelete).size(), 1u);
-  Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(2)}, .outputs = {A(3)}, .non_donatable = {0}});
+  Handle(
+      LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(2)}, .outputs = {A(3)}, .non_donatable = {0}});
   EXPECT_FALSE(core_.IsDeleted(A(2))) << "the client keeps it";
 }
 

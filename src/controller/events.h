@@ -71,7 +71,7 @@ struct HostPiece {
   std::vector<int> shards;
   std::vector<int64_t> byte_strides;  // empty: dense, row-major
   int64_t total_bytes = 0;
-  std::optional<std::string> data;    // already here (only up to kInlineBytes); otherwise the core asks by WantHostData
+  std::optional<std::string> data;  // already here (only up to kInlineBytes); otherwise the core asks by WantHostData
 };
 
 // Makes an array from host data. The array exists from now on. Answered at once by ReplyDone.
@@ -122,9 +122,9 @@ struct CopyArrays {
   RequestHeader request;
   std::vector<ArrayId> sources;
   std::vector<ArrayId> targets;
-  std::vector<DeviceId> devices;             // empty: the same ones
-  std::optional<std::string> memory_kind;    // empty: the same one
-  bool donate = false;                       // the sources are deleted
+  std::vector<DeviceId> devices;           // empty: the same ones
+  std::optional<std::string> memory_kind;  // empty: the same one
+  bool donate = false;                     // the sources are deleted
 };
 
 // New arrays of the same contents in other shardings. Answered at once.
@@ -136,9 +136,9 @@ struct ReshardArrays {
   bool donate = false;
 };
 
-// New names for existing shards: assemble, disassemble, fully replicated shard, remap, all in one. Nothing moves. Shard i
-// of `target` is shard `sources[i].shard` of `sources[i].array`, which must lie on the target's i-th device and be of the
-// target's type. Answered at once.
+// New names for existing shards: assemble, disassemble, fully replicated shard, remap, all in one. Nothing moves. Shard
+// i of `target` is shard `sources[i].shard` of `sources[i].array`, which must lie on the target's i-th device and be of
+// the target's type. Answered at once.
 struct AliasShards {
   struct From {
     ArrayId array;
@@ -162,7 +162,8 @@ struct MakeErrorArrays {
   absl::Status error;
 };
 
-// Gives back the memory. The names stay, as deleted. NOT_FOUND, naming them, where some are unknown; the others are deleted.
+// Gives back the memory. The names stay, as deleted. NOT_FOUND, naming them, where some are unknown; the others are
+// deleted.
 struct DeleteArrays {
   RequestHeader request;
   std::vector<ArrayId> arrays;
@@ -227,8 +228,8 @@ using Event =
 
 // ---------------------------------------------------------------- actions
 
-// What a fetch brought: all of the data, or a stream to receive from the controller's data plane. The caller must take the
-// stream (DataPlane::Receive from `worker`) or cancel it.
+// What a fetch brought: all of the data, or a stream to receive from the controller's data plane. The caller must take
+// the stream (DataPlane::Receive from `worker`) or cancel it.
 struct Fetched {
   int64_t total_bytes = 0;
   std::string data;  // total_bytes <= kInlineBytes
@@ -246,9 +247,9 @@ class ControllerActions {
   virtual void ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> fetched) = 0;
   virtual void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) = 0;
 
-  // The bytes that `session` sends under `buffer` are to go to `worker`: as HostDataArrived when `in_frame`, else as stream
-  // `stream` of the data plane, of exactly `total_bytes`. Several workers may want the same buffer; `last` says that no
-  // more will be asked for (the door drops the buffer once served).
+  // The bytes that `session` sends under `buffer` are to go to `worker`: as HostDataArrived when `in_frame`, else as
+  // stream `stream` of the data plane, of exactly `total_bytes`. Several workers may want the same buffer; `last` says
+  // that no more will be asked for (the door drops the buffer once served).
   virtual void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
                             int64_t total_bytes, bool in_frame, bool last) = 0;
 

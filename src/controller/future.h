@@ -1,7 +1,7 @@
 // Futures: what an array waits for, and who waits for arrays.
 //
-// One future stands for one thing that happens: a launch (all outputs on all its devices share it), or the making of one
-// array. So the controller's work per launch does not grow with devices.
+// One future stands for one thing that happens: a launch (all outputs on all its devices share it), or the making of
+// one array. So the controller's work per launch does not grow with devices.
 //
 //   auto future = std::make_shared<Future>(/*parts=*/2);     // two workers will report
 //   future->AddWait(wait);

@@ -3,8 +3,8 @@
 //   gate->Handle(LaunchProgram{...});                                  // replies may come before this returns
 //   gate->Read([&](const ControllerCore& core) { devices = core.Devices(); });
 //
-// Threading: Handle and Read may be called from any thread, never from inside a ClientActions call or a Read (the lock is
-// held there, and is not recursive).
+// Threading: Handle and Read may be called from any thread, never from inside a ClientActions call or a Read (the lock
+// is held there, and is not recursive).
 #ifndef CAUSEWAY_CONTROLLER_GATE_H_
 #define CAUSEWAY_CONTROLLER_GATE_H_
 

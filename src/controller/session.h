@@ -19,10 +19,10 @@
 namespace causeway {
 
 struct Array {
-  std::shared_ptr<const ArraySpec> spec;  // null: a launch's status, or an error of unknown type
+  std::shared_ptr<const ArraySpec> spec;                    // null: a launch's status, or an error of unknown type
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
-  absl::Status error;    // what it holds instead of data, whatever the futures say
-  bool deleted = false;  // or donated: the name is left, the data are not
+  absl::Status error;                                       // what it holds instead of data, whatever the futures say
+  bool deleted = false;                                     // or donated: the name is left, the data are not
   bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
 
   // The error it is known to hold by now; OK: none, so far.

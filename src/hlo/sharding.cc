@@ -38,7 +38,8 @@ absl::StatusOr<std::vector<int64_t>> TileAssignment(const xla::OpSharding& op, i
   if (!tiles || *tiles != devices) return BadTiles(op, devices, "the tiles are not as many as the devices");
   std::vector<int64_t> order(devices);
   if (op.iota_reshape_dims().empty()) {
-    if (op.tile_assignment_devices_size() != devices) return BadTiles(op, devices, "the device list is of another length");
+    if (op.tile_assignment_devices_size() != devices)
+      return BadTiles(op, devices, "the device list is of another length");
     std::copy(op.tile_assignment_devices().begin(), op.tile_assignment_devices().end(), order.begin());
   } else {
     // iota(reshape_dims) transposed by perm: walk the transposed array in row-major order.
@@ -119,11 +120,12 @@ absl::StatusOr<Sharding> Sharding::FromOpSharding(std::vector<DeviceId> devices,
   ASSIGN_OR_RETURN(const std::vector<int64_t> order, TileAssignment(op, devices_count));
   const int subgroups = (op.replicate_on_last_tile_dim() ? 1 : 0) + op.last_tile_dims_size();
   const int rank = op.tile_assignment_dimensions_size() - subgroups;
-  if (rank < 0 || rank > kMaxArrayRank) return BadTiles(op, devices_count, "more subgroups than dimensions, or too many");
+  if (rank < 0 || rank > kMaxArrayRank)
+    return BadTiles(op, devices_count, "more subgroups than dimensions, or too many");
   const auto& dims = op.tile_assignment_dimensions();
   sharding.tiles_.assign(dims.begin(), dims.begin() + rank);
-  const int64_t tiles = std::accumulate(sharding.tiles_.begin(), sharding.tiles_.end(), int64_t{1},
-                                        std::multiplies<int64_t>());
+  const int64_t tiles =
+      std::accumulate(sharding.tiles_.begin(), sharding.tiles_.end(), int64_t{1}, std::multiplies<int64_t>());
   if (tiles == 1) {
     sharding.tiles_.clear();
     return sharding;
@@ -180,7 +182,8 @@ Box Sharding::ShardBox(absl::Span<const int64_t> dims, int shard) const {
 
 absl::Status Sharding::CheckRank(absl::Span<const int64_t> dims) const {
   if (tiles_.empty() || tiles_.size() == dims.size()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("a sharding of ", tiles_.size(), " dimensions cannot lay out an array of shape [",
+  return absl::InvalidArgumentError(absl::StrCat("a sharding of ", tiles_.size(),
+                                                 " dimensions cannot lay out an array of shape [",
                                                  absl::StrJoin(dims, ","), "]"));
 }
 

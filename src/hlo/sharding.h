@@ -41,8 +41,8 @@ class Sharding {
   // Every device holds all of the array.
   static Sharding Replicated(std::vector<DeviceId> devices, std::string memory_kind);
 
-  // As XLA says: REPLICATED, MAXIMAL, MANUAL, UNREDUCED (each device holds a whole-sized shard), OTHER (tiles, listed or iota,
-  // with subgroups in the last dimensions). INVALID_ARGUMENT where the tiles do not fit the number of devices,
+  // As XLA says: REPLICATED, MAXIMAL, MANUAL, UNREDUCED (each device holds a whole-sized shard), OTHER (tiles, listed
+  // or iota, with subgroups in the last dimensions). INVALID_ARGUMENT where the tiles do not fit the number of devices,
   // UNIMPLEMENTED for TUPLE.
   static absl::StatusOr<Sharding> FromOpSharding(std::vector<DeviceId> devices, std::string memory_kind,
                                                  const xla::OpSharding& op);
@@ -60,8 +60,9 @@ class Sharding {
 
   bool fully_replicated() const { return tiles_.empty(); }
 
-  // The part of an array of shape `dims` that shard `shard` holds. Tiles are of equal size, rounded up, so the last ones
-  // may be short or empty. `dims` has the rank the sharding was made for (any, when replicated); 0 <= shard < num_shards().
+  // The part of an array of shape `dims` that shard `shard` holds. Tiles are of equal size, rounded up, so the last
+  // ones may be short or empty. `dims` has the rank the sharding was made for (any, when replicated); 0 <= shard <
+  // num_shards().
   Box ShardBox(absl::Span<const int64_t> dims, int shard) const;
 
   // INVALID_ARGUMENT unless an array of shape `dims` can be laid out so.
@@ -78,8 +79,8 @@ class Sharding {
 
   std::vector<DeviceId> devices_;
   std::string memory_kind_;
-  std::vector<int64_t> tiles_;     // tiles per dimension; empty: replicated
-  std::vector<int64_t> tile_of_;   // by shard: its tile, row-major in tiles_. Empty where tiles_ is
+  std::vector<int64_t> tiles_;    // tiles per dimension; empty: replicated
+  std::vector<int64_t> tile_of_;  // by shard: its tile, row-major in tiles_. Empty where tiles_ is
 };
 
 }  // namespace causeway

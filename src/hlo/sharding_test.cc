@@ -86,15 +86,15 @@ TEST(Sharding, EvenShardsFollowRowMajorOrder) {
 
 TEST(Sharding, NonsenseFromAPeerIsAnErrorThatSaysWhy) {
   const std::vector<xla::OpSharding> bad = {
-      Tiled({2, 2}, {0, 1, 2}),            // list too short
-      Tiled({2, 2}, {0, 1, 2, 2}),         // twice
-      Tiled({2, 2}, {0, 1, 2, 4}),         // out of range
-      Tiled({-2, -2}, {0, 1, 2, 3}),       // negative
-      Tiled({0, 4}, {}),                   // zero
-      Tiled({int64_t{1} << 62, 4}, {}),    // overflow
-      Iota({4}, {2, 2}, {0, 0}),           // not a permutation
-      Iota({4}, {2, 2}, {0}),              // rank
-      Iota({4}, {3, 2}, {0, 1}),           // size
+      Tiled({2, 2}, {0, 1, 2}),          // list too short
+      Tiled({2, 2}, {0, 1, 2, 2}),       // twice
+      Tiled({2, 2}, {0, 1, 2, 4}),       // out of range
+      Tiled({-2, -2}, {0, 1, 2, 3}),     // negative
+      Tiled({0, 4}, {}),                 // zero
+      Tiled({int64_t{1} << 62, 4}, {}),  // overflow
+      Iota({4}, {2, 2}, {0, 0}),         // not a permutation
+      Iota({4}, {2, 2}, {0}),            // rank
+      Iota({4}, {3, 2}, {0, 1}),         // size
   };
   for (const xla::OpSharding& op : bad) {
     EXPECT_EQ(Sharding::FromOpSharding(Devices(4), "", op).status().code(), absl::StatusCode::kInvalidArgument)

@@ -10,9 +10,9 @@
 //
 // Two implementations pass one contract suite (data_plane_cts.h): sockets and in-process.
 //
-// Threading: all calls are thread-safe and do not block. Sinks and sources are called on the plane's threads, one call at
-// a time per stream. They may call the plane.
-// Lifetime: a sink or source is held until its OnDone, which is called exactly once, whatever happens.
+// Threading: all calls are thread-safe and do not block. Sinks and sources are called on the plane's threads, one call
+// at a time per stream. They may call the plane. Lifetime: a sink or source is held until its OnDone, which is called
+// exactly once, whatever happens.
 #ifndef CAUSEWAY_NET_DATA_PLANE_H_
 #define CAUSEWAY_NET_DATA_PLANE_H_
 
@@ -37,14 +37,15 @@ class StreamSink {
  public:
   virtual ~StreamSink() = default;
 
-  // Where to put the stream's bytes [offset, offset + length): room for at least one byte and at most `length`; what does
-  // not fit is asked for again. The memory stays valid until the OnData for it, or OnDone.
+  // Where to put the stream's bytes [offset, offset + length): room for at least one byte and at most `length`; what
+  // does not fit is asked for again. The memory stays valid until the OnData for it, or OnDone.
   virtual absl::Span<char> Buffer(int64_t offset, int64_t length) = 0;
 
   // Bytes [offset, offset + length) are in place. Offsets ascend without gaps.
   virtual void OnData(int64_t offset, int64_t length) = 0;
 
-  // OK: all bytes are in place. Otherwise: the sender's error, or UNAVAILABLE when the connection is lost, or CANCELLED.
+  // OK: all bytes are in place. Otherwise: the sender's error, or UNAVAILABLE when the connection is lost, or
+  // CANCELLED.
   virtual void OnDone(absl::Status status) = 0;
 };
 
@@ -66,9 +67,9 @@ class DataPlane {
   virtual ~DataPlane() = default;
 
   // Where `peer` is found ("HOST:PORT" or "unix:PATH") and the key that both sides of this pair must show. There is one
-  // connection per pair: the side with the higher PeerId dials when it first needs it, the other waits for it (a Receive
-  // or Send on both sides is what moves data, so the dialling side always learns of it). A changed address or key drops
-  // the old connection and fails its streams.
+  // connection per pair: the side with the higher PeerId dials when it first needs it, the other waits for it (a
+  // Receive or Send on both sides is what moves data, so the dialling side always learns of it). A changed address or
+  // key drops the old connection and fails its streams.
   virtual void SetPeer(PeerId peer, std::string address, uint64_t key) = 0;
 
   // Drops the connection; its streams fail with UNAVAILABLE, on the other side too.

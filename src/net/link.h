@@ -1,16 +1,15 @@
 // A link carries frames, whole and in order, between two processes: the controller and one worker.
 //
-//   class Reader : public LinkHandler { void OnFrame(std::string frame) override {...}  void OnClosed(...) override {...} };
-//   link->Start(&reader);
-//   link->Send(message.SerializeAsString());
-//   link->Close(absl::OkStatus());
+//   class Reader : public LinkHandler { void OnFrame(std::string frame) override {...}  void OnClosed(...) override
+//   {...} }; link->Start(&reader); link->Send(message.SerializeAsString()); link->Close(absl::OkStatus());
 //
 // Two implementations pass one contract suite (link_cts.h): sockets (tcp_link.h) and in-process (local_link.h).
 //
 // Threading: Send and Close may be called from any thread, also from inside the handler, and never block: Send writes
 // straight to the socket on the calling thread when nothing is queued (a hand-over to another thread costs 35 us, see
 // NETWORK facts), else it queues. The handler is called by one thread at a time.
-// Lifetime: the handler must outlive OnClosed, which is called exactly once, last, and after which it is not used again.
+// Lifetime: the handler must outlive OnClosed, which is called exactly once, last, and after which it is not used
+// again.
 #ifndef CAUSEWAY_NET_LINK_H_
 #define CAUSEWAY_NET_LINK_H_
 
@@ -29,8 +28,8 @@ class LinkHandler {
   // The other side sent `frame`.
   virtual void OnFrame(std::string frame) = 0;
 
-  // The link is closed. OK: this side asked for it. UNAVAILABLE: the other side closed or vanished. INVALID_ARGUMENT: it
-  // sent what is no frame, or one above the limit. RESOURCE_EXHAUSTED: it does not read what is sent to it.
+  // The link is closed. OK: this side asked for it. UNAVAILABLE: the other side closed or vanished. INVALID_ARGUMENT:
+  // it sent what is no frame, or one above the limit. RESOURCE_EXHAUSTED: it does not read what is sent to it.
   virtual void OnClosed(absl::Status why) = 0;
 };
 

@@ -3,14 +3,15 @@
 //
 //   auto program = runtime->Compile(request);
 //   auto run = runtime->Execute(*program.value(), {{a0, b0}, {a1, b1}}, {});     // two devices, two arguments each
-//   run->outputs[1][0]                                                             // device 1, output 0: may not be computed yet
+//   run->outputs[1][0]                                                             // device 1, output 0: may not be
+//   computed yet
 //
 // Devices are named by their local index, 0 .. devices()-1, in the order of Describe().
 //
-// Threading: every method may be called from any thread. Compile may take minutes; Execute may run a cheap program inline
-// (the CPU plugin does); the others return without waiting for devices. Callbacks come on the plugin's threads or on the
-// calling one, and must not block.
-// Lifetime: buffers and programs must be destroyed before the runtime; a buffer may be destroyed while a launch uses it.
+// Threading: every method may be called from any thread. Compile may take minutes; Execute may run a cheap program
+// inline (the CPU plugin does); the others return without waiting for devices. Callbacks come on the plugin's threads
+// or on the calling one, and must not block. Lifetime: buffers and programs must be destroyed before the runtime; a
+// buffer may be destroyed while a launch uses it.
 #ifndef CAUSEWAY_WORKER_DEVICE_RUNTIME_H_
 #define CAUSEWAY_WORKER_DEVICE_RUNTIME_H_
 
@@ -63,7 +64,7 @@ struct HostBytes {
 };
 
 struct CompileRequest {
-  std::string format;        // "mlir" or "hlo"
+  std::string format;  // "mlir" or "hlo"
   std::string code;
   std::string options;       // xla.CompileOptionsProto; its device assignment is replaced by `devices`
   std::vector<int> devices;  // local device of each logical device, replica-major
@@ -94,23 +95,25 @@ class DeviceRuntime {
 
   virtual absl::StatusOr<std::shared_ptr<DeviceProgram>> Compile(const CompileRequest& request) = 0;
 
-  // Starts one launch on all devices of `program`. `arguments` is [device][parameter]; donated arguments become unusable.
-  // `done` is called once when every device has finished, with the first error if any. An error returned here means that
-  // nothing was started and `done` is not called.
+  // Starts one launch on all devices of `program`. `arguments` is [device][parameter]; donated arguments become
+  // unusable. `done` is called once when every device has finished, with the first error if any. An error returned here
+  // means that nothing was started and `done` is not called.
   virtual absl::StatusOr<Execution> Execute(DeviceProgram& program,
                                             const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>>& arguments,
                                             const ExecuteOptions& options, StatusCallback done) = 0;
 
-  // Makes a buffer on `device` from host memory. `host` is held until the device no longer reads it: a CPU device may use
-  // the memory itself, for as long as the buffer lives. `memory_kind` and `layout` (xla.LayoutProto) empty: the default.
+  // Makes a buffer on `device` from host memory. `host` is held until the device no longer reads it: a CPU device may
+  // use the memory itself, for as long as the buffer lives. `memory_kind` and `layout` (xla.LayoutProto) empty: the
+  // default.
   virtual absl::StatusOr<std::shared_ptr<DeviceBuffer>> FromHost(HostBytes host, const HostShape& shape, int device,
                                                                  const std::string& memory_kind,
                                                                  const std::string& layout) = 0;
 
   // Writes the buffer to `target`, dense and row-major (or as `byte_strides` say), when it is ready. The caller keeps
-  // `target` and the buffer alive until `done`. INVALID_ARGUMENT through `done` where target.size() is not HostBytesOf(buffer) (strided: the span).
-  virtual void ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t> byte_strides, absl::Span<char> target,
-                      StatusCallback done) = 0;
+  // `target` and the buffer alive until `done`. INVALID_ARGUMENT through `done` where target.size() is not
+  // HostBytesOf(buffer) (strided: the span).
+  virtual void ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t> byte_strides,
+                      absl::Span<char> target, StatusCallback done) = 0;
 
   // The buffer's own memory, dense and row-major, where the host can read it (CPU devices) and it is ready; otherwise
   // FAILED_PRECONDITION: use ToHost. Valid as long as `owner` is held.

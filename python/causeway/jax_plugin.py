@@ -1,0 +1,106 @@
+"""Makes `JAX_PLATFORMS=causeway` work: registers the backend `causeway` with stock JAX.
+
+JAX imports this module through the `jax_plugins` entry point and calls initialize() when it first looks for devices.
+The backend is the client of the IFRT proxy protocol that jaxlib itself carries, connected to a Causeway cluster:
+CAUSEWAY_ADDRESS names one, otherwise an embedded one is started for this process.
+
+The client reports the platform of the cluster's devices ("cpu", "cuda", "tpu"), because that is what JAX lowers for.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax._src import xla_bridge
+from jax.extend import backend
+from jaxlib import utils as jaxlib_utils
+
+from causeway.embedded import EmbeddedCluster, Sizes, client_url, positive_number
+
+PLATFORM = "causeway"
+_CONNECT_TIMEOUT_S = 60
+
+_cluster: EmbeddedCluster | None = None
+_address: str | None = None
+
+
+def address() -> str | None:
+    """See causeway.address."""
+    return _address
+
+
+def initialize() -> None:
+    """Called by JAX. Only registers: nothing is started before JAX wants devices."""
+    backend.register_backend_factory(PLATFORM, _make_client, priority=-1, fail_quietly=True)
+
+
+def _make_client() -> Any:
+    """Connects to the cluster. Called by JAX, under its lock, once for each set of backends."""
+    global _address
+    # With no platform named JAX tries every factory. That must not start a cluster.
+    if PLATFORM not in (jax.config.jax_platforms or "").split(","):
+        raise RuntimeError("Causeway is used only where it is asked for: set JAX_PLATFORMS=causeway")
+    if named := os.environ.get("CAUSEWAY_ADDRESS"):
+        try:
+            url = client_url(named)
+        except ValueError as error:
+            raise RuntimeError(f"CAUSEWAY_ADDRESS: {error}") from None
+    else:
+        url = _embedded().address
+
+    # The client's default is ALTS, which exists only inside one cloud; its one alternative is plaintext.
+    os.environ["IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"] = "true"
+    options = backend.ifrt_proxy.ClientConnectionOptions()
+    options.connection_timeout_in_seconds = positive_number("CAUSEWAY_CONNECT_TIMEOUT", _CONNECT_TIMEOUT_S)
+    # What `causeway status` calls this session.
+    options.initialization_data = {"causeway_session_name": Path(sys.argv[0]).name.encode() or b"python"}
+    try:
+        with _quiet_client():
+            client = backend.ifrt_proxy.get_client(url, options)
+    except Exception as error:
+        cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
+        raise RuntimeError(f"no connection to the Causeway cluster at {url}: {error} ({cure})") from error
+
+    if getattr(client, "supports_executable_serialization", True):
+        # The client cannot serialise executables, which the cache would ask it to.
+        jax.config.update("jax_enable_compilation_cache", False)
+    # jax.devices("cpu"), jit(backend="cpu") and the like look for the backend by the name of its platform. Where the
+    # program asked for the local one as well (JAX_PLATFORMS=causeway,cpu), that one has the name.
+    if client.platform not in (jax.config.jax_platforms or "").split(","):
+        xla_bridge._backends.setdefault(client.platform, client)
+    if _address is None:
+        # The client logs its own leaving as a lost connection, and as an error for every program it still holds.
+        atexit.register(_set_client_log_level, 3)
+    _address = url
+    return client
+
+
+def _embedded() -> EmbeddedCluster:
+    """This process's own cluster, started by the first call."""
+    global _cluster
+    if _cluster is None or not _cluster.running():
+        _cluster = EmbeddedCluster.start(Sizes.from_environment())
+    return _cluster
+
+
+def _set_client_log_level(level: int) -> None:
+    """0 information, 1 warnings, 2 errors, 3 what kills the process. TF_CPP_MIN_LOG_LEVEL=0 still shows everything."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") != "0":
+        jaxlib_utils.absl_set_min_log_level(level)
+
+
+@contextlib.contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Without the client's warnings that the connection is in plaintext: there is no other kind."""
+    _set_client_log_level(2)
+    try:
+        yield
+    finally:
+        _set_client_log_level(1)

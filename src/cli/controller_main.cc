@@ -1,0 +1,73 @@
+#include "cli/controller_main.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "cli/shutdown.h"
+#include "controller/shell.h"
+#include "ifrt/door.h"
+#include "net/address.h"
+
+namespace causeway {
+namespace {
+
+// Nothing but this machine reaches the cluster unless somebody said so, and showed that workers will be checked.
+absl::Status CheckExposure(const ControllerFlags& flags, const std::string& token) {
+  std::vector<std::string> addresses = flags.client_addresses;
+  addresses.push_back(flags.control_address);
+  addresses.push_back(flags.data_address);
+  for (const std::string& text : addresses) {
+    ASSIGN_OR_RETURN(const Address address, ParseAddress(text));
+    if (IsLocal(address)) continue;
+    if (!flags.allow_remote) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          text, " can be reached from other machines: give --allow-remote if that is meant, or use 127.0.0.1"));
+    }
+    if (token.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(text, " can be reached from other machines: give --token-file (or CAUSEWAY_TOKEN), which workers "
+                             "must show too"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status RunController(const ControllerFlags& flags) {
+  Shutdown shutdown;
+  ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
+  RETURN_IF_ERROR(CheckExposure(flags, token));
+  if (flags.heartbeat_timeout_s <= flags.heartbeat_s) {
+    return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");
+  }
+  ControllerShellOptions options;
+  options.core.token = token;
+  options.core.heartbeat = absl::Seconds(flags.heartbeat_s);
+  options.core.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  options.control_address = flags.control_address;
+  options.data_address = flags.data_address;
+  ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));
+  IfrtDoorOptions door_options;
+  door_options.slices = flags.slices;
+  door_options.large_transfer_directory = flags.large_transfer_directory;
+  IfrtDoor door(*shell, shell->data_plane(), std::move(door_options));
+  shell->SetDoor(&door);
+  absl::StatusOr<std::vector<std::string>> bound = door.Start(flags.client_addresses);
+  if (bound.ok()) {
+    shell->SetClientAddress(absl::StrJoin(*bound, ", "));
+    Log(LogLevel::kInfo, absl::StrCat("clients at ", absl::StrJoin(*bound, ", "), "; workers at ", shell->control_address()));
+    Log(LogLevel::kInfo, absl::StrCat("stopping: ", shutdown.Wait(/*exit_with_stdin=*/false)));
+  }
+  door.Stop();
+  shell->SetDoor(nullptr);
+  shell->Stop();
+  return bound.status();
+}
+
+}  // namespace causeway

@@ -1,0 +1,58 @@
+// What the subcommands are told, after flags, environment and defaults. Every flag has an environment variable beside
+// it.
+#ifndef CAUSEWAY_CLI_OPTIONS_H_
+#define CAUSEWAY_CLI_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace causeway {
+
+// Where things listen when nothing is said. All on the loopback.
+inline constexpr char kDefaultClientAddress[] = "127.0.0.1:29000";
+inline constexpr char kDefaultControlAddress[] = "127.0.0.1:29001";
+inline constexpr char kDefaultDataAddress[] = "127.0.0.1:0";
+
+struct ControllerFlags {
+  std::vector<std::string> client_addresses = {kDefaultClientAddress};
+  std::string control_address = kDefaultControlAddress;
+  std::string data_address = kDefaultDataAddress;
+  bool allow_remote = false;  // needed for any bind but loopback and unix sockets
+  std::string token_file;
+  bool slices = false;
+  double heartbeat_s = 1;
+  double heartbeat_timeout_s = 10;
+  std::string large_transfer_directory;
+};
+
+struct UpFlags {
+  int islands = 1;
+  int hosts = 1;
+  int devices = 4;
+  std::string client_address = kDefaultClientAddress;
+  std::string plugin = "cpu";
+  std::string dir;  // empty: a private one is made, and removed at the end
+  bool slices = false;
+  bool restart = true;
+  bool exit_with_stdin = false;
+  int ready_fd = -1;
+  double timeout_s = 120;
+};
+
+struct StatusFlags {
+  std::string control_address = kDefaultControlAddress;
+  std::string token_file;
+  bool json = false;
+  double timeout_s = 5;
+};
+
+// The cluster's token: the file's contents without white space at its ends; without a file, CAUSEWAY_TOKEN, or nothing.
+// NOT_FOUND where the file cannot be read; FAILED_PRECONDITION where others may read it too.
+absl::StatusOr<std::string> ReadToken(const std::string& token_file);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CLI_OPTIONS_H_

@@ -1,0 +1,149 @@
+#include "cli/status_command.h"
+
+#include <google/protobuf/message.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "cli/ask.h"
+#include "proto/control_version.h"
+
+namespace causeway {
+namespace {
+
+std::string Bytes(int64_t bytes) {
+  if (bytes < 1024) return absl::StrCat(bytes, " B");
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes) / 1024;
+  int unit = 0;
+  while (value >= 1024 && unit < 3) {
+    value /= 1024;
+    ++unit;
+  }
+  return absl::StrFormat("%.1f %s", value, kUnits[unit]);
+}
+
+std::string Age(int64_t ms) { return absl::FormatDuration(absl::Seconds(ms / 1000)); }
+
+// Protobuf's own JSON prints 64-bit numbers as strings, which is a nuisance in scripts.
+nlohmann::json ToJson(const google::protobuf::Message& message) {
+  using google::protobuf::FieldDescriptor;
+  const google::protobuf::Reflection& fields = *message.GetReflection();
+  nlohmann::json object = nlohmann::json::object();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message.GetDescriptor()->field(i);
+    nlohmann::json& value = object[field->name()];
+    if (field->is_repeated()) {
+      value = nlohmann::json::array();
+      for (int n = 0; n < fields.FieldSize(message, field); ++n) {
+        value.push_back(ToJson(fields.GetRepeatedMessage(message, field, n)));
+      }
+      continue;
+    }
+    switch (field->cpp_type()) {
+      case FieldDescriptor::CPPTYPE_STRING:
+        value = fields.GetString(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_BOOL:
+        value = fields.GetBool(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_INT32:
+        value = fields.GetInt32(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_UINT32:
+        value = fields.GetUInt32(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_UINT64:
+        value = fields.GetUInt64(message, field);
+        break;
+      default:
+        value = fields.GetInt64(message, field);
+    }
+  }
+  return object;
+}
+
+std::string DeviceRange(const proto::ClusterStatus::Worker& worker) {
+  if (worker.devices().empty()) return "none";
+  const int first = worker.devices(0).device();
+  const int last = worker.devices(worker.devices_size() - 1).device();
+  return first == last ? absl::StrCat(first) : absl::StrCat(first, "-", last);
+}
+
+}  // namespace
+
+absl::StatusOr<proto::ClusterStatus> QueryStatus(const std::string& control_address, const std::string& token,
+                                                 absl::Duration timeout) {
+  proto::ToController question;
+  question.mutable_status_request()->set_version(kControlVersion);
+  question.mutable_status_request()->set_token(token);
+  ASSIGN_OR_RETURN(proto::ToWorker answer, Ask(control_address, question, timeout));
+  if (answer.has_goodbye()) {
+    const proto::Status& why = answer.goodbye().status();
+    return absl::Status(static_cast<absl::StatusCode>(why.code()), why.message());
+  }
+  if (!answer.has_cluster_status()) {
+    return absl::InternalError(absl::StrCat(control_address, " answers, but not as a Causeway controller"));
+  }
+  return std::move(*answer.mutable_cluster_status());
+}
+
+std::string StatusTable(const proto::ClusterStatus& status) {
+  int workers = 0;
+  int alive = 0;
+  int devices = 0;
+  for (const auto& island : status.islands()) {
+    for (const auto& worker : island.workers()) {
+      ++workers;
+      alive += worker.alive() ? 1 : 0;
+      devices += worker.devices_size();
+    }
+  }
+  std::string out =
+      absl::StrFormat("cluster: %d islands, %d of %d workers up, %d devices, %d sessions; clients at %s; up %s\n",
+                      status.islands_size(), alive, workers, devices, status.sessions_size(), status.client_address(),
+                      Age(status.uptime_ms()));
+  for (const auto& island : status.islands()) {
+    absl::StrAppend(&out, "\nisland ", island.name(), "\n");
+    absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9s %8s\n", "worker", "state", "devices", "kind",
+                          "memory", "buffers", "pid");
+    for (const auto& worker : island.workers()) {
+      int64_t bytes = 0;
+      int64_t buffers = 0;
+      for (const auto& device : worker.devices()) {
+        bytes += device.bytes();
+        buffers += device.buffers();
+      }
+      absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9d %8d\n", worker.name(),
+                            worker.alive() ? "up" : "LOST", DeviceRange(worker),
+                            worker.devices().empty() ? "" : worker.devices(0).kind(), Bytes(bytes), buffers,
+                            worker.pid());
+      if (!worker.alive()) absl::StrAppend(&out, "    lost because: ", worker.lost_because(), "\n");
+    }
+  }
+  if (status.sessions().empty()) return out;
+  absl::StrAppendFormat(&out, "\n%-8s %-20s %-24s %10s %8s %10s %9s %9s\n", "session", "name", "peer", "age", "arrays",
+                        "memory", "programs", "launches");
+  for (const auto& session : status.sessions()) {
+    absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d\n", session.session(), session.name(),
+                          session.peer(), Age(session.age_ms()), session.arrays(), Bytes(session.array_bytes()),
+                          session.programs(), session.launches());
+  }
+  return out;
+}
+
+std::string StatusJson(const proto::ClusterStatus& status) { return ToJson(status).dump(2); }
+
+absl::Status RunStatus(const StatusFlags& flags) {
+  ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
+  ASSIGN_OR_RETURN(const proto::ClusterStatus status,
+                   QueryStatus(flags.control_address, token, absl::Seconds(flags.timeout_s)));
+  std::fputs(flags.json ? (StatusJson(status) + "\n").c_str() : StatusTable(status).c_str(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace causeway

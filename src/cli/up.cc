@@ -1,0 +1,272 @@
+#include "cli/up.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "cli/child.h"
+#include "cli/shutdown.h"
+#include "cli/status_command.h"
+
+namespace causeway {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
+constexpr absl::Duration kLastBackoff = absl::Seconds(10);
+// A unix socket's path has at most 107 characters; the longest of ours is "worker-0000-0000.data".
+constexpr size_t kMaxDirLength = 80;
+
+// A folder that only this user can enter. Removed at the end if it was made here.
+class PrivateDir {
+ public:
+  static absl::StatusOr<PrivateDir> Make(const std::string& wanted) {
+    if (!wanted.empty()) {
+      if (mkdir(wanted.c_str(), 0700) != 0 && errno != EEXIST) {
+        return absl::UnavailableError(absl::StrCat("cannot make the folder ", wanted, ": ", strerror(errno)));
+      }
+      return Check(wanted, /*remove=*/false);
+    }
+    const char* base = std::getenv("XDG_RUNTIME_DIR");
+    std::string path = absl::StrCat(base != nullptr && access(base, W_OK) == 0 ? base : "/tmp", "/causeway-XXXXXX");
+    if (mkdtemp(path.data()) == nullptr) {
+      return absl::UnavailableError(absl::StrCat("cannot make a folder like ", path, ": ", strerror(errno)));
+    }
+    return Check(path, /*remove=*/true);
+  }
+  PrivateDir(PrivateDir&& other) noexcept : path_(std::exchange(other.path_, "")), remove_(other.remove_) {}
+  ~PrivateDir() {
+    std::error_code ignored;
+    if (remove_ && !path_.empty()) fs::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+  // Leaves the folder, with its logs, for whoever looks into a failure.
+  void Keep() { remove_ = false; }
+
+ private:
+  PrivateDir(std::string path, bool remove) : path_(std::move(path)), remove_(remove) {}
+
+  static absl::StatusOr<PrivateDir> Check(const std::string& path, bool remove) {
+    if (path.size() > kMaxDirLength) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the path ", path, " is too long for unix sockets: give a shorter --dir"));
+    }
+    return PrivateDir(fs::absolute(path).string(), remove);
+  }
+
+  std::string path_;
+  bool remove_;
+};
+
+struct WorkerProcess {
+  std::string name;
+  std::vector<std::string> arguments;
+  Child child;
+  absl::Duration backoff = kFirstBackoff;
+  absl::Time started;
+  bool dead = false;                               // its end was noticed
+  absl::Time restart_at = absl::InfiniteFuture();  // when to start it again
+};
+
+class Up {
+ public:
+  Up(const UpFlags& flags, const std::string& dir)
+      : flags_(flags), dir_(dir), control_("unix:" + dir + "/control.sock") {}
+
+  absl::Status Start() {
+    std::vector<std::string> arguments = {"controller",
+                                          "--client-address",
+                                          flags_.client_address,
+                                          "--control-address",
+                                          control_,
+                                          "--data-address",
+                                          "unix:" + dir_ + "/controller.data"};
+    if (flags_.slices) arguments.push_back("--slices");
+    ASSIGN_OR_RETURN(Child controller, Child::Start(arguments, dir_ + "/controller.log"));
+    controller_.push_back(std::move(controller));
+    for (int island = 0; island < flags_.islands; ++island) {
+      for (int host = 0; host < flags_.hosts; ++host) {
+        // Names sort as the islands and hosts are numbered: device ids follow them.
+        const std::string name = absl::StrFormat("island%02d-host%02d", island, host);
+        std::vector<std::string> worker = {"worker",
+                                           "--controller",
+                                           control_,
+                                           "--name",
+                                           name,
+                                           "--island",
+                                           absl::StrFormat("island%02d", island),
+                                           "--devices",
+                                           absl::StrCat(flags_.devices),
+                                           "--plugin",
+                                           flags_.plugin,
+                                           "--data-address",
+                                           absl::StrFormat("unix:%s/worker-%d-%d.data", dir_, island, host)};
+        ASSIGN_OR_RETURN(Child child, Child::Start(worker, absl::StrCat(dir_, "/", name, ".log")));
+        workers_.push_back(WorkerProcess{name, std::move(worker), std::move(child), kFirstBackoff, absl::Now()});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Waits until every worker has joined. OK with `stop` set: asked to end before that.
+  absl::StatusOr<proto::ClusterStatus> WaitUntilReady(Shutdown& shutdown, std::string& stop) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(flags_.timeout_s);
+    while (true) {
+      if (auto ended = controller_[0].Ended()) return Dead("the controller", controller_[0], *ended);
+      for (WorkerProcess& worker : workers_) {
+        if (auto ended = worker.child.Ended()) return Dead("worker " + worker.name, worker.child, *ended);
+      }
+      const auto status = QueryStatus(control_, /*token=*/"", absl::Seconds(1));
+      size_t alive = 0;
+      if (status.ok()) {
+        for (const auto& island : status->islands()) {
+          for (const auto& worker : island.workers()) alive += worker.alive() ? 1 : 0;
+        }
+        if (alive == workers_.size()) return *status;
+      }
+      if (absl::Now() > deadline) {
+        return absl::DeadlineExceededError(absl::StrCat(alive, " of ", workers_.size(), " workers have joined after ",
+                                                        flags_.timeout_s, " s; the logs are in ", dir_,
+                                                        ": look there, or give more --timeout"));
+      }
+      stop = shutdown.WaitFor(kPoll, flags_.exit_with_stdin);
+      if (!stop.empty()) return proto::ClusterStatus();
+    }
+  }
+
+  // Keeps the cluster up. Returns OK when asked to stop.
+  absl::Status Watch(Shutdown& shutdown) {
+    while (true) {
+      const std::string stop = shutdown.WaitFor(kPoll, flags_.exit_with_stdin);
+      if (!stop.empty()) {
+        std::fprintf(stderr, "causeway: stopping (%s)\n", stop.c_str());
+        return absl::OkStatus();
+      }
+      if (auto ended = controller_[0].Ended()) return Dead("the controller", controller_[0], *ended);
+      for (WorkerProcess& worker : workers_) KeepUp(worker);
+    }
+  }
+
+  // Workers first, so that the controller does not report them lost.
+  void Stop() {
+    for (WorkerProcess& worker : workers_) worker.child.Terminate();
+    for (WorkerProcess& worker : workers_) worker.child.Reap(absl::Seconds(3));
+    for (Child& controller : controller_) {
+      controller.Terminate();
+      controller.Reap(absl::Seconds(3));
+    }
+  }
+
+  const std::string& control_address() const { return control_; }
+
+ private:
+  static absl::Status Dead(const std::string& who, const Child& child, const std::string& how) {
+    return absl::UnavailableError(
+        absl::StrCat(who, " has ended (", how, "). The end of its log ", child.log_path(), ":\n", child.LogTail()));
+  }
+
+  void KeepUp(WorkerProcess& worker) {
+    if (worker.restart_at == absl::InfiniteFuture()) {
+      if (worker.dead) return;
+      const auto ended = worker.child.Ended();
+      if (!ended) return;
+      worker.dead = true;
+      if (absl::Now() - worker.started > absl::Minutes(1)) worker.backoff = kFirstBackoff;
+      std::fprintf(stderr, "causeway: worker %s has ended (%s)%s\n", worker.name.c_str(), ended->c_str(),
+                   flags_.restart ? ", starting it again" : "");
+      if (flags_.restart) worker.restart_at = absl::Now() + worker.backoff;
+      worker.backoff = std::min(2 * worker.backoff, kLastBackoff);
+      return;
+    }
+    if (absl::Now() < worker.restart_at) return;
+    worker.restart_at = absl::InfiniteFuture();
+    worker.started = absl::Now();
+    absl::StatusOr<Child> child = Child::Start(worker.arguments, worker.child.log_path());
+    if (!child.ok()) {
+      worker.restart_at = absl::Now() + worker.backoff;
+      return;
+    }
+    worker.child = *std::move(child);
+    worker.dead = false;
+  }
+
+  const UpFlags flags_;
+  const std::string dir_;
+  const std::string control_;
+  std::vector<Child> controller_;  // one, once started
+  std::vector<WorkerProcess> workers_;
+};
+
+absl::Status CheckFlags(const UpFlags& flags) {
+  constexpr int kMaxProcesses = 1024;
+  if (flags.islands < 1 || flags.hosts < 1 || flags.devices < 1 || flags.islands * flags.hosts > kMaxProcesses) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--islands, --hosts and --devices must be at least 1, and at most ", kMaxProcesses, " workers"));
+  }
+  return absl::OkStatus();
+}
+
+void SayReady(const UpFlags& flags, const proto::ClusterStatus& status, const Up& up, const std::string& dir) {
+  const int workers = flags.islands * flags.hosts;
+  const int devices = workers * flags.devices;
+  if (flags.ready_fd >= 0) {
+    const nlohmann::json line = {{"client_address", status.client_address()},
+                                 {"control_address", up.control_address()},
+                                 {"devices", devices},
+                                 {"workers", workers}};
+    const std::string text = line.dump() + "\n";
+    if (write(flags.ready_fd, text.data(), text.size()) < 0) std::perror("causeway: --ready-fd");
+    close(flags.ready_fd);
+    return;
+  }
+  std::printf(
+      "causeway: ready: %d island%s, %d worker%s, %d devices\n"
+      "  run a program:   JAX_PLATFORMS=causeway CAUSEWAY_ADDRESS=%s python prog.py\n"
+      "  look at it:      causeway status --controller %s\n"
+      "  logs:            %s\n"
+      "  Ctrl-C stops it\n",
+      flags.islands, flags.islands == 1 ? "" : "s", workers, workers == 1 ? "" : "s", devices,
+      status.client_address().c_str(), up.control_address().c_str(), dir.c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+absl::Status RunUp(const UpFlags& flags) {
+  RETURN_IF_ERROR(CheckFlags(flags));
+  Shutdown shutdown;
+  if (flags.ready_fd >= 0) fcntl(flags.ready_fd, F_SETFD, FD_CLOEXEC);
+  ASSIGN_OR_RETURN(PrivateDir dir, PrivateDir::Make(flags.dir));
+  Up up(flags, dir.path());
+  const auto run = [&]() -> absl::Status {
+    RETURN_IF_ERROR(up.Start());
+    std::string stop;
+    ASSIGN_OR_RETURN(const proto::ClusterStatus status, up.WaitUntilReady(shutdown, stop));
+    if (!stop.empty()) return absl::OkStatus();
+    SayReady(flags, status, up, dir.path());
+    return up.Watch(shutdown);
+  };
+  absl::Status status = run();
+  up.Stop();
+  if (!status.ok()) dir.Keep();
+  return status;
+}
+
+}  // namespace causeway

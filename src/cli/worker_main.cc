@@ -1,0 +1,90 @@
+#include "cli/worker_main.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "cli/shutdown.h"
+#include "net/address.h"
+#include "net/io_thread.h"
+#include "net/socket_data_plane.h"
+#include "net/tcp_link.h"
+#include "pjrt/pjrt_runtime.h"
+#include "proto/control_version.h"
+#include "worker/shell.h"
+
+namespace causeway {
+namespace {
+
+constexpr absl::Duration kDialTimeout = absl::Seconds(10);
+
+std::string HostName() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "localhost";
+}
+
+absl::Status CheckDataAddress(const WorkerOptions& options) {
+  ASSIGN_OR_RETURN(const Address address, ParseAddress(options.data_address));
+  if (IsLocal(address) || !options.token.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("other machines can reach ", options.data_address, ": give the cluster's token with --token-file"));
+}
+
+// From here on a signal ends the process, as it would by default.
+void LetSignalsKill() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
+}  // namespace
+
+absl::Status RunWorker(const WorkerOptions& options) {
+  Shutdown shutdown;
+  RETURN_IF_ERROR(CheckDataAddress(options));
+
+  PjrtRuntimeOptions plugin;
+  plugin.plugin = options.plugin;
+  plugin.device_count = options.devices;
+  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, CreatePjrtRuntime(plugin));
+  SocketDataPlaneOptions data;
+  data.listen_address = options.data_address;
+  ASSIGN_OR_RETURN(const std::unique_ptr<SocketDataPlane> plane, SocketDataPlane::Start(std::move(data)));
+
+  const RealClock clock;
+  IoThread io("cw-control");
+  worker::ShellOptions shell;
+  shell.control_version = kControlVersion;
+  shell.host = HostName();
+  shell.name = options.name.empty() ? shell.host : options.name;
+  shell.island = options.island;
+  shell.token = options.token;
+  shell.data_address = plane->listen_address();
+  shell.on_identity = [&plane](WorkerId self) { plane->SetSelf(PeerOf(self)); };
+  shell.link.controller = options.controller;
+  const worker::Dial dial = [&io, &options](auto done) {
+    DialLink(&io, options.controller, kDialTimeout, std::move(done));
+  };
+
+  Log(LogLevel::kInfo,
+      absl::StrCat("worker ", shell.name, " of ", shell.island, ": ", runtime->Describe().devices_size(), " ",
+                   runtime->Describe().platform(), " device(s), data at ", shell.data_address));
+  {
+    const worker::WorkerShell worker(*runtime, *plane, dial, clock, shell);
+    Log(LogLevel::kInfo, absl::StrCat("stopping: ", shutdown.Wait(/*exit_with_stdin=*/false)));
+    LetSignalsKill();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace causeway

@@ -1,0 +1,258 @@
+#include "ifrt/door.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <random>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "ifrt/host_buffer_streams.h"
+#include "ifrt/session_stream.h"
+#include "ifrt/spill.h"
+#include "ifrt/statuses.h"
+#include "ifrt/versions.h"
+#include "xla/python/ifrt_proxy/common/grpc_ifrt_service.grpc.pb.h"
+
+namespace causeway {
+namespace {
+
+namespace wire = ::xla::ifrt::proxy;
+using wire::GrpcIfrtService;
+
+// A client whose machine vanished is noticed after their sum; one that only stands still (a stopped process) is left
+// alone for as long, which is why it is minutes.
+constexpr int kKeepaliveTimeMs = 60'000;
+constexpr int kKeepaliveTimeoutMs = 180'000;
+
+// What gRPC itself may take of connections that do nothing.
+constexpr absl::Duration kStopPatience = absl::Seconds(2);
+
+using ServiceBase = GrpcIfrtService::WithCallbackMethod_GetVersion<
+    GrpcIfrtService::WithRawCallbackMethod_IfrtSession<GrpcIfrtService::WithRawCallbackMethod_HostBufferStore<
+        GrpcIfrtService::WithRawCallbackMethod_HostBufferLookup<GrpcIfrtService::WithCallbackMethod_HostBufferDelete<
+            GrpcIfrtService::WithCallbackMethod_HostBufferReadFromDisk<GrpcIfrtService::Service>>>>>>;
+
+// gRPC wants "unix:PATH" as it is, and takes "HOST:PORT" likewise.
+std::string Bound(const std::string& address, int port) {
+  if (absl::StartsWith(address, "unix:")) return address;
+  const absl::string_view host = absl::string_view(address).substr(0, address.rfind(':'));
+  return absl::StrCat(host, ":", port);
+}
+
+}  // namespace
+
+class IfrtDoor::Service final : public ServiceBase {
+ public:
+  explicit Service(IfrtDoor& door) : door_(door) {}
+
+  grpc::ServerUnaryReactor* GetVersion(grpc::CallbackServerContext* context, const wire::GrpcGetVersionRequest* request,
+                                       wire::GrpcGetVersionResponse* response) override {
+    auto version = ChooseVersion(*request);
+    if (version.ok()) {
+      *response->mutable_version() = *version;
+    } else {
+      Log(LogLevel::kWarning, absl::StrCat("client ", std::string(context->peer()), ": ", version.status().message()));
+    }
+    return Reply(context, version.status());
+  }
+
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* IfrtSession(
+      grpc::CallbackServerContext* context) override {
+    return new SessionStream(door_, context);
+  }
+
+  grpc::ServerReadReactor<grpc::ByteBuffer>* HostBufferStore(grpc::CallbackServerContext* context,
+                                                             grpc::ByteBuffer* response) override {
+    return NewStoreStream(door_, context, response);
+  }
+
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* HostBufferLookup(grpc::CallbackServerContext*,
+                                                               const grpc::ByteBuffer* request) override {
+    return NewLookupStream(door_, *request);
+  }
+
+  grpc::ServerUnaryReactor* HostBufferDelete(grpc::CallbackServerContext* context,
+                                             const wire::GrpcHostBufferDeleteRequest* request,
+                                             wire::GrpcHostBufferDeleteResponse*) override {
+    const auto session = door_.FindSession(request->session_id());
+    if (session.ok()) (*session)->downloads().Delete(HostBufferId{request->handle()});
+    return Reply(context, session.status());
+  }
+
+  grpc::ServerUnaryReactor* HostBufferReadFromDisk(grpc::CallbackServerContext* context,
+                                                   const wire::GrpcHostBufferReadFromDiskRequest* request,
+                                                   wire::GrpcHostBufferReadFromDiskResponse*) override {
+    return Reply(context, ReadFromDisk(request->metadata()));
+  }
+
+ private:
+  // A file's store needs no pauses: its bytes are on disk, whoever takes them when.
+  class NoFlow final : public UploadFlow {
+   public:
+    void Resume() override {}
+    void Fail(const absl::Status&) override {}
+  };
+
+  static grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(StatusToGrpc(status));
+    return reactor;
+  }
+
+  absl::Status ReadFromDisk(const wire::GrpcHostBufferStoreMetadata& metadata) {
+    const std::string& directory = door_.options().large_transfer_directory;
+    if (directory.empty()) {
+      return absl::UnimplementedError(
+          "this controller reads no host data from files: unset IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY "
+          "in the "
+          "client, or start the controller with the same directory");
+    }
+    ASSIGN_OR_RETURN(const auto session, door_.FindSession(metadata.session_id()));
+    // The client's name for it: its handle, as a 32-bit number.
+    ASSIGN_OR_RETURN(absl::Cord data, TakeFile(directory, absl::StrCat("lt_", static_cast<int32_t>(metadata.handle())),
+                                               metadata.buffer_size()));
+    ASSIGN_OR_RETURN(const auto upload, session->uploads().Begin(HostBufferId{metadata.handle()},
+                                                                 metadata.buffer_size(), std::make_shared<NoFlow>()));
+    RETURN_IF_ERROR(upload->Append(std::move(data)).status());
+    return upload->End();
+  }
+
+  IfrtDoor& door_;
+};
+
+IfrtDoor::IfrtDoor(CoreGate& gate, DataPlane& plane, IfrtDoorOptions options)
+    : gate_(gate),
+      plane_(plane),
+      options_(std::move(options)),
+      after_(std::make_unique<AfterCore>([this] { EverySecond(); })) {}
+
+IfrtDoor::~IfrtDoor() { Stop(); }
+
+absl::StatusOr<std::vector<std::string>> IfrtDoor::Start(const std::vector<std::string>& addresses) {
+  service_ = std::make_unique<Service>(*this);
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxControlFrameBytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(kMaxControlFrameBytes));
+  // Two servers on one port would share its clients.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  std::vector<int> ports(addresses.size(), 0);
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    builder.AddListeningPort(addresses[i], grpc::InsecureServerCredentials(), &ports[i]);
+  }
+  builder.RegisterService(service_.get());
+  server_ = builder.BuildAndStart();
+  std::vector<std::string> bound;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (server_ == nullptr || ports[i] == 0) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", addresses[i], ": the address is in use, or not of this machine"));
+    }
+    bound.push_back(Bound(addresses[i], ports[i]));
+  }
+  return bound;
+}
+
+void IfrtDoor::Stop() {
+  if (after_ == nullptr) return;
+  if (server_ != nullptr) {
+    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kStopPatience));
+    server_->Wait();
+    server_.reset();
+  }
+  std::vector<std::shared_ptr<IfrtSession>> left;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [id, session] : sessions_) left.push_back(session);
+  }
+  for (const auto& session : left) CloseSession(session);
+  after_.reset();
+}
+
+int IfrtDoor::session_count() const {
+  MutexLock lock(&mutex_);
+  return static_cast<int>(sessions_.size());
+}
+
+absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string name, std::string peer,
+                                                                   std::shared_ptr<ResponseSink> sink) {
+  std::random_device random;
+  MutexLock lock(&mutex_);
+  if (static_cast<int>(sessions_.size()) >= options_.max_sessions || last_session_ >= kMaxSession) {
+    return absl::ResourceExhaustedError(absl::StrCat("this controller serves ", sessions_.size(),
+                                                     " clients, as many as it may; try again when one has left"));
+  }
+  uint64_t key = 0;
+  while (key == 0 || by_key_.contains(key)) key = (uint64_t{random()} << 32) | random();
+  IfrtSession::Parts parts{&gate_,         after_.get(), &plane_, options_.uploads, options_.max_waiting_download_bytes,
+                           options_.slices};
+  const SessionId id{++last_session_};
+  auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(sink));
+  sessions_[id] = session;
+  by_key_[key] = session;
+  return session;
+}
+
+void IfrtDoor::CloseSession(const std::shared_ptr<IfrtSession>& session) {
+  {
+    MutexLock lock(&mutex_);
+    if (sessions_.erase(session->id()) == 0) return;
+    by_key_.erase(session->key());
+  }
+  // Elsewhere, since this may stand in gRPC's locks.
+  after_->DoElsewhere([session] { session->Close(); });
+}
+
+absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::FindSession(uint64_t key) const {
+  MutexLock lock(&mutex_);
+  const auto it = by_key_.find(key);
+  if (it == by_key_.end()) return absl::NotFoundError("no session has this id; it may have ended");
+  return it->second;
+}
+
+std::shared_ptr<IfrtSession> IfrtDoor::Find(SessionId id) const {
+  MutexLock lock(&mutex_);
+  const auto it = sessions_.find(id);
+  return it == sessions_.end() ? nullptr : it->second;
+}
+
+void IfrtDoor::EverySecond() {
+  std::vector<std::shared_ptr<IfrtSession>> sessions;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [id, session] : sessions_) sessions.push_back(session);
+  }
+  for (const auto& session : sessions) session->uploads().Expire(absl::Now());
+}
+
+void IfrtDoor::ReplyDone(RequestHeader request, const absl::Status& status) {
+  if (const auto session = Find(request.session)) session->Done(request.ticket, status);
+}
+
+void IfrtDoor::ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) {
+  if (const auto session = Find(request.session)) session->Compiled(request.ticket, std::move(program));
+}
+
+void IfrtDoor::ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> fetched) {
+  if (const auto session = Find(request.session)) session->FetchDone(request.ticket, std::move(fetched));
+}
+
+void IfrtDoor::ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) {
+  if (const auto session = Find(request.session)) session->Queried(request.ticket, std::move(answer));
+}
+
+void IfrtDoor::WantHostData(SessionId id, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
+                            bool in_frame, bool last) {
+  if (const auto session = Find(id)) session->WantHostData(buffer, worker, stream, total_bytes, in_frame, last);
+}
+
+}  // namespace causeway

@@ -1,0 +1,924 @@
+// The door as a client finds it: the real gRPC service on a unix socket, in front of the real controller core. The
+// cluster is scripted: a worker that the test plays, and a data plane that the test moves by hand.
+#include "ifrt/door.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "base/limits.h"
+#include "base/mutex.h"
+#include "controller/cluster.h"
+#include "ifrt/types.h"
+#include "ifrt/versions.h"
+#include "xla/python/ifrt/sharding_serdes.pb.h"
+#include "xla/python/ifrt_proxy/common/grpc_ifrt_service.grpc.pb.h"
+#include "xla/python/pjrt_ifrt/xla_compiler.pb.h"
+
+namespace causeway {
+namespace {
+
+namespace wire = ::xla::ifrt::proxy;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr LinkId kLink{1};
+constexpr absl::Duration kPatience = absl::Seconds(20);
+
+// The core behind its lock, with one worker of two devices that the test plays.
+class ScriptedCluster final : public CoreGate, private ControllerActions {
+ public:
+  ScriptedCluster() : core_(ControllerOptions{}) {}
+
+  void Join() {
+    proto::ToController message;
+    proto::Hello& hello = *message.mutable_hello();
+    hello.set_version(kControlVersion);
+    hello.set_name("w0");
+    hello.set_island("i0");
+    hello.set_platform("cpu");
+    for (int i = 0; i < 2; ++i) hello.add_devices()->add_memories()->set_kind("device");
+    Say(std::move(message));
+    (void)Hear(proto::ToWorker::kWelcome);
+  }
+
+  void SetDoor(ClientActions* door) {
+    MutexLock lock(&mutex_);
+    door_ = door;
+  }
+
+  void Handle(Event event) override {
+    MutexLock lock(&mutex_);
+    core_.Handle(std::move(event), absl::Now(), *this);
+  }
+  void Read(absl::FunctionRef<void(const ControllerCore&)> look) override {
+    MutexLock lock(&mutex_);
+    look(core_);
+  }
+
+  // What the worker says.
+  void Say(proto::ToController message) { Handle(WorkerFrame{kLink, std::move(message), "test"}); }
+
+  // The next message of this kind to the worker; earlier ones of other kinds are dropped.
+  proto::ToWorker Hear(proto::ToWorker::MessageCase kind) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    MutexLock lock(&mutex_);
+    while (true) {
+      while (!sent_.empty()) {
+        proto::ToWorker message = std::move(sent_.front());
+        sent_.pop_front();
+        if (message.message_case() == kind) return message;
+      }
+      if (absl::Now() > deadline) {
+        ADD_FAILURE() << "the worker was not told anything of kind " << kind;
+        return {};
+      }
+      changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
+    }
+  }
+
+ private:
+  void ReplyDone(RequestHeader request, const absl::Status& status) override {
+    if (door_ != nullptr) door_->ReplyDone(request, status);
+  }
+  void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) override {
+    if (door_ != nullptr) door_->ReplyCompiled(request, std::move(program));
+  }
+  void ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> fetched) override {
+    if (door_ != nullptr) door_->ReplyFetched(request, std::move(fetched));
+  }
+  void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) override {
+    if (door_ != nullptr) door_->ReplyQuery(request, std::move(answer));
+  }
+  void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
+                    bool in_frame, bool last) override {
+    if (door_ != nullptr) door_->WantHostData(session, buffer, worker, stream, total_bytes, in_frame, last);
+  }
+  void Send(LinkId, const proto::ToWorker& message) override {
+    sent_.push_back(message);
+    changed_.SignalAll();
+  }
+  void CloseLink(LinkId, const absl::Status&) override {}
+  void WorkerUp(LinkId, WorkerId, uint64_t) override {}
+  void WorkerDown(WorkerId) override {}
+
+  Mutex mutex_;
+  CondVar changed_;
+  ControllerCore core_;
+  ClientActions* door_ = nullptr;
+  std::deque<proto::ToWorker> sent_;
+};
+
+// A data plane whose streams the test moves.
+class ScriptedPlane final : public DataPlane {
+ public:
+  void SetPeer(PeerId, std::string, uint64_t) override {}
+  void DropPeer(PeerId) override {}
+  void Receive(PeerId, StreamId, int64_t, int64_t window_bytes, std::shared_ptr<StreamSink> sink) override {
+    MutexLock lock(&mutex_);
+    sink_ = std::move(sink);
+    granted_ += window_bytes;
+    changed_.SignalAll();
+  }
+  void Grant(PeerId, StreamId, int64_t bytes) override {
+    MutexLock lock(&mutex_);
+    granted_ += bytes;
+    changed_.SignalAll();
+  }
+  void Send(PeerId, StreamId, int64_t, std::shared_ptr<StreamSource> source) override {
+    MutexLock lock(&mutex_);
+    source_ = std::move(source);
+    changed_.SignalAll();
+  }
+  void Wake(PeerId, StreamId) override {
+    MutexLock lock(&mutex_);
+    ++wakes_;
+    changed_.SignalAll();
+  }
+  void Cancel(PeerId, StreamId, absl::Status status) override {
+    MutexLock lock(&mutex_);
+    cancelled_ = status;
+    changed_.SignalAll();
+  }
+
+  std::shared_ptr<StreamSource> WaitForSource() {
+    Await([this] { return source_ != nullptr; });
+    return source_;
+  }
+  std::shared_ptr<StreamSink> WaitForSink() {
+    Await([this] { return sink_ != nullptr; });
+    return sink_;
+  }
+  void WaitForGrant(int64_t bytes) {
+    Await([this, bytes] { return granted_ >= bytes; });
+  }
+  absl::Status WaitForCancel() {
+    Await([this] { return !cancelled_.ok(); });
+    return cancelled_;
+  }
+
+  // All bytes of a source, as they come.
+  std::string Drain(StreamSource& source, int64_t total) {
+    std::string all;
+    while (static_cast<int64_t>(all.size()) < total) {
+      const int seen = [this] {
+        MutexLock lock(&mutex_);
+        return wakes_;
+      }();
+      const auto part = source.Read(all.size(), total);
+      all.append(part.data(), part.size());
+      if (part.empty() && !Await([this, seen] { return wakes_ > seen; })) break;
+    }
+    return all;
+  }
+
+ private:
+  bool Await(const std::function<bool()>& condition) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    MutexLock lock(&mutex_);
+    while (!condition()) {
+      if (absl::Now() > deadline) {
+        ADD_FAILURE() << "nothing came";
+        return false;
+      }
+      changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
+    }
+    return true;
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::shared_ptr<StreamSource> source_;
+  std::shared_ptr<StreamSink> sink_;
+  int64_t granted_ = 0;
+  int wakes_ = 0;
+  absl::Status cancelled_;
+};
+
+wire::GrpcIfrtSessionMetadata GoodMetadata() {
+  wire::GrpcIfrtSessionMetadata metadata;
+  metadata.mutable_version()->set_protocol_version(kMaxProtocolVersion);
+  metadata.mutable_version()->set_ifrt_serdes_version_number(kMaxSerdesVersion);
+  return metadata;
+}
+
+// One client's session stream.
+class Client {
+ public:
+  Client(wire::GrpcIfrtService::Stub& stub, const wire::GrpcIfrtSessionMetadata& metadata) {
+    context_.AddMetadata("ifrt-proxy-grpc-ifrt-session-metadata-bin", metadata.SerializeAsString());
+    stream_ = stub.IfrtSession(&context_);
+  }
+  ~Client() {
+    context_.TryCancel();
+    (void)stream_->Finish();
+  }
+
+  // Sends `request` and returns its op id.
+  uint64_t Send(wire::IfrtRequest request, uint64_t user_context = 0) {
+    request.mutable_request_metadata()->set_op_id(++last_op_);
+    request.mutable_request_metadata()->set_user_context_id(user_context);
+    EXPECT_TRUE(stream_->Write(request));
+    return last_op_;
+  }
+
+  // The response to `op`; others that come first are kept.
+  wire::IfrtResponse Receive(uint64_t op) {
+    while (!received_.contains(op)) {
+      wire::IfrtResponse response;
+      if (!stream_->Read(&response)) {
+        ADD_FAILURE() << "the stream ended before op " << op << " was answered";
+        return response;
+      }
+      received_[response.response_metadata().op_id()] = response;
+    }
+    return received_.at(op);
+  }
+
+  wire::IfrtResponse Call(const wire::IfrtRequest& request, uint64_t user_context = 0) {
+    return Receive(Send(request, user_context));
+  }
+
+  wire::InitResponse Init() {
+    wire::IfrtRequest request;
+    request.mutable_init_request();
+    return Call(request).init_response();
+  }
+
+  // How the stream ends, once it does.
+  grpc::Status End() {
+    wire::IfrtResponse response;
+    while (stream_->Read(&response)) {
+    }
+    return stream_->Finish();
+  }
+
+  // Sends without expecting to go on.
+  bool Write(const wire::IfrtRequest& request) { return stream_->Write(request); }
+
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriterInterface<wire::IfrtRequest, wire::IfrtResponse>> stream_;
+  uint64_t last_op_ = 0;
+  std::map<uint64_t, wire::IfrtResponse> received_;
+};
+
+wire::IfrtRequest MakeArray(uint64_t handle, std::vector<int64_t> dims) {
+  wire::IfrtRequest request;
+  auto& r = *request.mutable_make_array_from_host_buffer_request();
+  *r.mutable_dtype() = DTypeToWire(DType::kF32);
+  *r.mutable_shape() = DimsToWire(dims);
+  xla::ifrt::SingleDeviceShardingProto sharding;
+  sharding.set_device_id(0);
+  r.mutable_sharding()->mutable_serialized_sharding()->set_type_name("xla::ifrt::SingleDeviceSharding");
+  r.mutable_sharding()->mutable_serialized_sharding()->set_data(sharding.SerializeAsString());
+  r.set_host_buffer_handle(handle);
+  r.set_array_handle(handle);
+  return request;
+}
+
+wire::IfrtRequest CheckReady(uint64_t handle) {
+  wire::IfrtRequest request;
+  request.mutable_check_value_ready_request()->add_value_handles(handle);
+  return request;
+}
+
+class DoorTest : public ::testing::Test {
+ protected:
+  explicit DoorTest(IfrtDoorOptions options = {}) : door_(cluster_, plane_, std::move(options)) {
+    std::string name = ::testing::TempDir() + "/doorXXXXXX";
+    directory_ = mkdtemp(name.data());
+    cluster_.SetDoor(&door_);
+    const auto bound = door_.Start({"unix:" + directory_ + "/s", "127.0.0.1:0"});
+    EXPECT_TRUE(bound.ok()) << bound.status();
+    bound_ = *bound;
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    channel_ = grpc::CreateCustomChannel(bound_[0], grpc::InsecureChannelCredentials(), arguments);
+    stub_ = wire::GrpcIfrtService::NewStub(channel_);
+  }
+  ~DoorTest() override {
+    door_.Stop();
+    cluster_.SetDoor(nullptr);
+    std::filesystem::remove_all(directory_);
+  }
+
+  grpc::Status Store(uint64_t session, uint64_t handle, const std::string& data, int64_t announced = -1) {
+    wire::GrpcHostBufferStoreMetadata metadata;
+    metadata.set_session_id(session);
+    metadata.set_handle(handle);
+    metadata.set_buffer_size(announced < 0 ? static_cast<int64_t>(data.size()) : announced);
+    grpc::ClientContext context;
+    context.AddMetadata("ifrt-proxy-grpc-host-buffer-store-metadata-bin", metadata.SerializeAsString());
+    wire::GrpcHostBufferStoreResponse response;
+    auto writer = stub_->HostBufferStore(&context, &response);
+    for (size_t at = 0; at < data.size(); at += 1 << 20) {
+      wire::GrpcHostBufferStoreRequest request;
+      request.set_data(data.substr(at, 1 << 20));
+      if (!writer->Write(request)) break;
+    }
+    writer->WritesDone();
+    return writer->Finish();
+  }
+
+  std::pair<grpc::Status, std::string> Lookup(uint64_t session, uint64_t handle) {
+    wire::GrpcHostBufferLookupRequest request;
+    request.set_session_id(session);
+    request.set_handle(handle);
+    grpc::ClientContext context;
+    auto reader = stub_->HostBufferLookup(&context, request);
+    std::string data;
+    wire::GrpcHostBufferLookupResponse response;
+    while (reader->Read(&response)) data += response.data();
+    return {reader->Finish(), data};
+  }
+
+  // Makes array `handle` of four floats on device 0.
+  void MakeSmall(Client& client, uint64_t session, uint64_t handle) {
+    ASSERT_TRUE(Store(session, handle, std::string(16, 'x')).ok());
+    EXPECT_TRUE(client.Call(MakeArray(handle, {4})).has_make_array_from_host_buffer_response());
+    proto::ToController done;
+    done.mutable_array_done()->set_array(cluster_.Hear(proto::ToWorker::kPut).put().array());
+    cluster_.Say(done);
+  }
+
+  // Compiles a program of one argument and one output on device 0, whose worker says what `info` says.
+  uint64_t Compile(Client& client) {
+    wire::IfrtRequest request;
+    request.mutable_compile_request()->mutable_program()->set_type_name("xla::ifrt::XlaProgram");
+    request.mutable_compile_request()->mutable_program()->set_data("code");
+    xla::ifrt::XlaCompileOptionsProto options;
+    auto& assignment =
+        *options.mutable_compile_options()->mutable_executable_build_options()->mutable_device_assignment();
+    assignment.add_computation_devices()->add_replica_device_ids(0);
+    request.mutable_compile_request()->mutable_compile_options()->set_data(options.SerializeAsString());
+    const uint64_t op = client.Send(request);
+    const proto::Compile told = cluster_.Hear(proto::ToWorker::kCompile).compile();
+    EXPECT_EQ(told.code(), "code");
+    EXPECT_EQ(told.format(), "mlir");
+    proto::ToController compiled;
+    compiled.mutable_compiled()->set_program(told.program());
+    proto::ProgramInfo& info = *compiled.mutable_compiled()->mutable_info();
+    info.set_name("f");
+    info.add_parameters();
+    info.add_outputs()->mutable_type()->set_dtype(static_cast<int>(DType::kF32));
+    info.mutable_outputs(0)->mutable_type()->add_dims(4);
+    info.mutable_outputs(0)->set_memory_kind("device");
+    info.add_donated_parameters(0);
+    cluster_.Say(compiled);
+    const wire::IfrtResponse response = client.Receive(op);
+    EXPECT_EQ(response.compile_response().name(), "f");
+    EXPECT_THAT(response.compile_response().device_ids(), ElementsAre(0));
+    return response.compile_response().loaded_executable_handle();
+  }
+
+  void WaitForSessions(int count) {
+    for (int i = 0; i < 2000 && door_.session_count() != count; ++i) absl::SleepFor(absl::Milliseconds(10));
+    EXPECT_EQ(door_.session_count(), count);
+  }
+
+  ScriptedCluster cluster_;
+  ScriptedPlane plane_;
+  IfrtDoor door_;
+  std::string directory_;
+  std::vector<std::string> bound_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<wire::GrpcIfrtService::Stub> stub_;
+};
+
+// ---------------------------------------------------------------- handshake
+
+TEST_F(DoorTest, ListensOnTcpAndOnAUnixSocketAndSaysWhere) {
+  EXPECT_EQ(bound_[0], "unix:" + directory_ + "/s");
+  EXPECT_THAT(bound_[1], ::testing::MatchesRegex("127\\.0\\.0\\.1:[1-9][0-9]*"));
+}
+
+TEST_F(DoorTest, AnAddressThatIsTakenIsSaid) {
+  IfrtDoor other(cluster_, plane_, {});
+  const auto bound = other.Start({bound_[1]});
+  EXPECT_EQ(bound.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(bound.status().message()), HasSubstr(bound_[1]));
+}
+
+TEST_F(DoorTest, AClientAgreesOnAVersionAndLearnsTheDevices) {
+  cluster_.Join();
+  wire::GrpcGetVersionRequest request;
+  request.mutable_min_version()->set_protocol_version(16);
+  request.mutable_max_version()->set_protocol_version(25);
+  request.mutable_max_version()->set_ifrt_serdes_version_number(3);
+  wire::GrpcGetVersionResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(stub_->GetVersion(&context, request, &response).ok());
+  EXPECT_EQ(response.version().protocol_version(), 25);
+
+  Client client(*stub_, GoodMetadata());
+  const wire::InitResponse init = client.Init();
+  EXPECT_THAT(init.primary_device_ids(), ElementsAre(0, 1));
+  EXPECT_EQ(init.platform_name(), "cpu");
+  EXPECT_NE(init.session_id(), 0u);
+}
+
+TEST_F(DoorTest, AClientOfAnotherVersionIsToldBothVersions) {
+  wire::GrpcGetVersionRequest request;
+  request.mutable_min_version()->set_protocol_version(90);
+  request.mutable_max_version()->set_protocol_version(99);
+  wire::GrpcGetVersionResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = stub_->GetVersion(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("90 to 99"));
+
+  wire::GrpcIfrtSessionMetadata metadata = GoodMetadata();
+  metadata.mutable_version()->set_protocol_version(90);
+  EXPECT_EQ(Client(*stub_, metadata).End().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(door_.session_count(), 0);
+}
+
+TEST_F(DoorTest, AClusterWithoutWorkersSaysSo) {
+  Client client(*stub_, GoodMetadata());
+  wire::IfrtRequest request;
+  request.mutable_init_request();
+  const wire::IfrtResponse response = client.Call(request);
+  EXPECT_EQ(response.response_metadata().status().code(), tensorflow::error::FAILED_PRECONDITION);
+  EXPECT_THAT(response.response_metadata().status().message(), HasSubstr("worker"));
+}
+
+TEST_F(DoorTest, ARequestBeforeInitIsRefusedAndInitStillWorks) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  EXPECT_EQ(client.Call(CheckReady(1)).response_metadata().status().code(), tensorflow::error::FAILED_PRECONDITION);
+  EXPECT_EQ(client.Init().all_devices_size(), 2);
+  wire::IfrtRequest again;
+  again.mutable_init_request();
+  EXPECT_EQ(client.Call(again).response_metadata().status().code(), tensorflow::error::FAILED_PRECONDITION);
+}
+
+// ---------------------------------------------------------------- bad clients
+
+TEST_F(DoorTest, GarbageEndsTheSenderAndNobodyElse) {
+  cluster_.Join();
+  Client good(*stub_, GoodMetadata());
+  good.Init();
+
+  grpc::GenericStub generic(channel_);
+  grpc::ClientContext context;
+  context.AddMetadata("ifrt-proxy-grpc-ifrt-session-metadata-bin", GoodMetadata().SerializeAsString());
+  grpc::CompletionQueue queue;
+  auto stream = generic.PrepareCall(&context, "/xla.ifrt.proxy.GrpcIfrtService/IfrtSession", &queue);
+  const auto step = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+  };
+  stream->StartCall(nullptr);
+  step();
+  const grpc::Slice garbage(std::string("\xff\xff\xff\xff garbage"));
+  stream->Write(grpc::ByteBuffer(&garbage, 1), nullptr);
+  step();
+  grpc::Status status;
+  stream->Finish(&status, nullptr);
+  step();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  WaitForSessions(1);
+  EXPECT_EQ(good.Call(CheckReady(1)).response_metadata().status().code(), tensorflow::error::NOT_FOUND);
+}
+
+TEST_F(DoorTest, ASessionWithoutItsHeaderIsRefused) {
+  grpc::ClientContext context;
+  auto stream = stub_->IfrtSession(&context);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  grpc::ClientContext store_context;
+  wire::GrpcHostBufferStoreResponse response;
+  auto writer = stub_->HostBufferStore(&store_context, &response);
+  EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(DoorTest, HostDataOfSessionsThatDoNotExistAreRefused) {
+  EXPECT_EQ(Store(4711, 1, "abc").error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Lookup(4711, 1).first.error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(DoorTest, UnknownAndImpossibleHandlesAreErrorsOfTheirRequestAlone) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  EXPECT_EQ(client.Call(CheckReady(77)).response_metadata().status().code(), tensorflow::error::NOT_FOUND);
+  EXPECT_EQ(client.Call(CheckReady(0)).response_metadata().status().code(), tensorflow::error::INVALID_ARGUMENT);
+  EXPECT_EQ(client.Call(CheckReady(~uint64_t{0})).response_metadata().status().code(),
+            tensorflow::error::INVALID_ARGUMENT);
+  wire::IfrtRequest nothing;
+  EXPECT_EQ(client.Call(nothing).response_metadata().status().code(), tensorflow::error::UNIMPLEMENTED);
+}
+
+TEST_F(DoorTest, AFailedRequestLeavesItsErrorUnderTheNamesOfItsResults) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  wire::IfrtRequest copy;
+  copy.mutable_copy_arrays_request()->add_array_handles(1);
+  copy.mutable_copy_arrays_request()->add_result_handles(2);
+  EXPECT_EQ(client.Call(copy).response_metadata().status().code(), tensorflow::error::NOT_FOUND);
+  EXPECT_THAT(client.Call(CheckReady(2)).response_metadata().status().message(), HasSubstr("array 1"));
+
+  wire::IfrtRequest make = MakeArray(3, {4});
+  make.mutable_make_array_from_host_buffer_request()->mutable_dtype()->set_kind(xla::ifrt::DTypeProto::KIND_STRING);
+  EXPECT_EQ(client.Call(make).response_metadata().status().code(), tensorflow::error::UNIMPLEMENTED);
+  EXPECT_EQ(client.Call(CheckReady(3)).response_metadata().status().code(), tensorflow::error::UNIMPLEMENTED);
+  wire::IfrtRequest shard;
+  shard.mutable_fully_replicated_shard_request()->set_array_handle(3);
+  shard.mutable_fully_replicated_shard_request()->set_result_handle(4);
+  EXPECT_EQ(client.Call(shard).response_metadata().status().code(), tensorflow::error::UNIMPLEMENTED);
+  EXPECT_EQ(client.Call(CheckReady(4)).response_metadata().status().code(), tensorflow::error::UNIMPLEMENTED)
+      << "errors of unknown type are passed on";
+}
+
+TEST_F(DoorTest, AClientThatLeavesIsClosedInTheCore) {
+  cluster_.Join();
+  auto client = std::make_unique<Client>(*stub_, GoodMetadata());
+  const uint64_t key = client->Init().session_id();
+  WaitForSessions(1);
+  client->Cancel();
+  EXPECT_EQ(cluster_.Hear(proto::ToWorker::kDropSession).drop_session().session(), 1u);
+  WaitForSessions(0);
+  EXPECT_EQ(Store(key, 1, "abc").error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+class CrowdedDoorTest : public DoorTest {
+ protected:
+  CrowdedDoorTest() : DoorTest({.max_sessions = 1}) {}
+};
+
+TEST_F(CrowdedDoorTest, ClientsBeyondTheLimitAreToldSo) {
+  cluster_.Join();
+  Client first(*stub_, GoodMetadata());
+  first.Init();
+  EXPECT_EQ(Client(*stub_, GoodMetadata()).End().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+class ImpatientDoorTest : public DoorTest {
+ protected:
+  ImpatientDoorTest() : DoorTest({.max_unread_response_bytes = 64 << 10}) {}
+};
+
+TEST_F(ImpatientDoorTest, AClientThatDoesNotReadItsResponsesIsCutOff) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  wire::IfrtRequest request;
+  request.mutable_is_array_deleted_request()->set_array_handle(1);
+  for (int i = 0; i < 200'000 && door_.session_count() == 1; ++i) {
+    wire::IfrtRequest numbered = request;
+    numbered.mutable_request_metadata()->set_op_id(i + 2);
+    if (!client.Write(numbered)) break;
+  }
+  WaitForSessions(0);
+}
+
+// ---------------------------------------------------------------- host data
+
+TEST_F(DoorTest, DataThatCameFirstRideWithTheArray) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  ASSERT_TRUE(Store(key, 1, "0123456789abcdef").ok());
+  EXPECT_EQ(client.Call(MakeArray(1, {4})).make_array_from_host_buffer_response().array_handle(), 1u);
+  const proto::Put put = cluster_.Hear(proto::ToWorker::kPut).put();
+  EXPECT_EQ(put.data(), "0123456789abcdef");
+  EXPECT_THAT(put.type().dims(), ElementsAre(4));
+}
+
+TEST_F(DoorTest, DataThatComeLaterFollowTheArray) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  EXPECT_TRUE(client.Call(MakeArray(1, {4})).has_make_array_from_host_buffer_response());
+  const proto::ReceiveHost told = cluster_.Hear(proto::ToWorker::kReceiveHost).receive_host();
+  EXPECT_EQ(told.total_bytes(), 16);
+  ASSERT_TRUE(Store(key, 1, "0123456789abcdef").ok());
+  const proto::HostData data = cluster_.Hear(proto::ToWorker::kHostData).host_data();
+  EXPECT_EQ(data.stream(), told.stream());
+  EXPECT_EQ(data.data(), "0123456789abcdef");
+}
+
+TEST_F(DoorTest, LargeDataStreamThroughToTheWorker) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  const int64_t total = 3 * kStreamWindowBytes;
+  std::string bytes(total, '\0');
+  for (int64_t i = 0; i < total; ++i) bytes[i] = static_cast<char>(i * 2654435761u >> 24);
+  EXPECT_TRUE(client.Call(MakeArray(1, {total / 4})).has_make_array_from_host_buffer_response());
+  std::string got;
+  std::thread worker([&] {
+    const auto source = plane_.WaitForSource();
+    got = plane_.Drain(*source, total);
+    source->OnDone(absl::OkStatus());
+  });
+  EXPECT_TRUE(Store(key, 1, bytes).ok());
+  worker.join();
+  EXPECT_TRUE(got == bytes);
+}
+
+TEST_F(DoorTest, DataOfTheWrongSizeFailTheStoreAndTheArray) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  EXPECT_TRUE(client.Call(MakeArray(1, {4})).has_make_array_from_host_buffer_response());
+  EXPECT_EQ(Store(key, 1, "0123").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_NE(cluster_.Hear(proto::ToWorker::kHostData).host_data().status().code(), 0);
+  EXPECT_EQ(Store(key, 2, "0123", /*announced=*/8).error_code(), grpc::StatusCode::DATA_LOSS);
+}
+
+TEST_F(DoorTest, AFetchIsAnsweredLookedUpAndDeleted) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  MakeSmall(client, key, 1);
+  wire::IfrtRequest fetch;
+  fetch.mutable_copy_to_host_buffer_request()->set_array_handle(1);
+  fetch.mutable_copy_to_host_buffer_request()->set_host_buffer_handle(50);
+  const uint64_t op = client.Send(fetch);
+  proto::ToController done;
+  done.mutable_fetch_done()->set_fetch(cluster_.Hear(proto::ToWorker::kFetch).fetch().fetch());
+  done.mutable_fetch_done()->set_total_bytes(16);
+  done.mutable_fetch_done()->set_data("0123456789abcdef");
+  cluster_.Say(done);
+  EXPECT_TRUE(client.Receive(op).has_copy_to_host_buffer_response());
+  const auto [status, data] = Lookup(key, 50);
+  EXPECT_TRUE(status.ok());
+  EXPECT_EQ(data, "0123456789abcdef");
+
+  wire::GrpcHostBufferDeleteRequest remove;
+  remove.set_session_id(key);
+  remove.set_handle(50);
+  grpc::ClientContext context;
+  wire::GrpcHostBufferDeleteResponse response;
+  EXPECT_TRUE(stub_->HostBufferDelete(&context, remove, &response).ok());
+  EXPECT_EQ(Lookup(key, 50).first.error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+class LargeFetchTest : public DoorTest {
+ protected:
+  // Fetches array 1 of `total` bytes into host buffer 50; the data are on the worker's stream.
+  void Fetch(Client& client, int64_t total) {
+    wire::IfrtRequest fetch;
+    fetch.mutable_copy_to_host_buffer_request()->set_array_handle(1);
+    fetch.mutable_copy_to_host_buffer_request()->set_host_buffer_handle(50);
+    const uint64_t op = client.Send(fetch);
+    proto::ToController done;
+    done.mutable_fetch_done()->set_fetch(cluster_.Hear(proto::ToWorker::kFetch).fetch().fetch());
+    done.mutable_fetch_done()->set_total_bytes(total);
+    cluster_.Say(done);
+    EXPECT_TRUE(client.Receive(op).has_copy_to_host_buffer_response());
+  }
+};
+
+TEST_F(LargeFetchTest, LargeDataStreamThroughFromTheWorker) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  MakeSmall(client, key, 1);
+  const int64_t total = 2 * kStreamWindowBytes + 12345;
+  Fetch(client, total);
+  std::string bytes(total, '\0');
+  for (int64_t i = 0; i < total; ++i) bytes[i] = static_cast<char>(i * 2654435761u >> 24);
+  std::thread worker([&] {
+    const auto sink = plane_.WaitForSink();
+    for (int64_t at = 0; at < total;) {
+      plane_.WaitForGrant(at + 1);
+      const auto room = sink->Buffer(at, std::min<int64_t>(total - at, 100'000));
+      std::copy_n(bytes.begin() + at, room.size(), room.begin());
+      sink->OnData(at, static_cast<int64_t>(room.size()));
+      at += static_cast<int64_t>(room.size());
+    }
+    sink->OnDone(absl::OkStatus());
+  });
+  const auto [status, data] = Lookup(key, 50);
+  worker.join();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(data == bytes);
+}
+
+TEST_F(LargeFetchTest, AWorkerLostInTheMiddleIsDataLoss) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  MakeSmall(client, key, 1);
+  Fetch(client, 10 << 20);
+  std::thread worker([&] { plane_.WaitForSink()->OnDone(absl::UnavailableError("connection reset")); });
+  EXPECT_EQ(Lookup(key, 50).first.error_code(), grpc::StatusCode::DATA_LOSS);
+  worker.join();
+}
+
+TEST_F(LargeFetchTest, AClientThatLeavesInTheMiddleStopsTheWorker) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  MakeSmall(client, key, 1);
+  Fetch(client, 10 << 20);
+  wire::GrpcHostBufferLookupRequest request;
+  request.set_session_id(key);
+  request.set_handle(50);
+  grpc::ClientContext context;
+  auto reader = stub_->HostBufferLookup(&context, request);
+  plane_.WaitForSink();
+  context.TryCancel();
+  EXPECT_EQ(plane_.WaitForCancel().code(), absl::StatusCode::kCancelled);
+  (void)reader->Finish();
+}
+
+TEST_F(DoorTest, FilesAreNotReadUnlessADirectoryWasGiven) {
+  wire::GrpcHostBufferReadFromDiskRequest request;
+  grpc::ClientContext context;
+  wire::GrpcHostBufferReadFromDiskResponse response;
+  const grpc::Status status = stub_->HostBufferReadFromDisk(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("LARGE_TRANSFER_OPTIMIZATION_DIRECTORY"));
+}
+
+class DiskDoorTest : public DoorTest {
+ protected:
+  DiskDoorTest() : DoorTest({.large_transfer_directory = ::testing::TempDir()}) {}
+};
+
+TEST_F(DiskDoorTest, AFileInTheDirectoryIsAStore) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  std::ofstream(::testing::TempDir() + "/lt_1") << "0123456789abcdef";
+  wire::GrpcHostBufferReadFromDiskRequest request;
+  request.mutable_metadata()->set_session_id(key);
+  request.mutable_metadata()->set_handle(1);
+  request.mutable_metadata()->set_buffer_size(16);
+  grpc::ClientContext context;
+  wire::GrpcHostBufferReadFromDiskResponse response;
+  const grpc::Status status = stub_->HostBufferReadFromDisk(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  client.Call(MakeArray(1, {4}));
+  EXPECT_EQ(cluster_.Hear(proto::ToWorker::kPut).put().data(), "0123456789abcdef");
+}
+
+// ---------------------------------------------------------------- programs
+
+TEST_F(DoorTest, TheFirstExecuteDescribesTheOutputsAndLaterOnesDoNot) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  const uint64_t program = Compile(client);
+  MakeSmall(client, key, 1);
+  wire::IfrtRequest execute;
+  auto& r = *execute.mutable_loaded_executable_execute_request();
+  r.set_loaded_executable_handle(program);
+  r.add_args_handles(1);
+  r.mutable_execute_options()->add_non_donatable_input_indices(0);
+  const auto first = client.Call(execute).loaded_executable_execute_response();
+  ASSERT_EQ(first.outputs_size(), 1);
+  EXPECT_THAT(first.outputs(0).shape().dims(), ElementsAre(4));
+  EXPECT_EQ(first.outputs(0).dtype().kind(), xla::ifrt::DTypeProto::KIND_F32);
+  EXPECT_GE(first.outputs(0).array_handle(), uint64_t{1} << 63);
+  const proto::Launch launch = cluster_.Hear(proto::ToWorker::kLaunch).launch();
+  EXPECT_THAT(launch.non_donatable(), ElementsAre(0));
+
+  r.set_args_handles(0, first.outputs(0).array_handle());
+  r.mutable_execute_options()->clear_non_donatable_input_indices();
+  r.add_result_array_handle(2);
+  const auto second = client.Call(execute).loaded_executable_execute_response();
+  EXPECT_EQ(second.outputs_size(), 0);
+  EXPECT_EQ(cluster_.Hear(proto::ToWorker::kLaunch).launch().arguments(0), launch.outputs(0));
+
+  r.set_result_array_handle(0, 3);
+  const wire::IfrtResponse donated = client.Call(execute);
+  EXPECT_THAT(donated.response_metadata().status().message(), HasSubstr("deleted"));
+  EXPECT_THAT(client.Call(CheckReady(3)).response_metadata().status().message(), HasSubstr("deleted"));
+}
+
+TEST_F(DoorTest, TheEndOfALaunchCanBeWaitedForOnce) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  const uint64_t program = Compile(client);
+  MakeSmall(client, key, 1);
+  wire::IfrtRequest execute;
+  auto& r = *execute.mutable_loaded_executable_execute_request();
+  r.set_loaded_executable_handle(program);
+  r.add_args_handles(1);
+  r.mutable_execute_options()->set_fill_status(true);
+  const uint64_t status = client.Call(execute).loaded_executable_execute_response().status_handle();
+  wire::IfrtRequest fetch;
+  fetch.mutable_loaded_executable_fetch_execute_result_request()->set_result_status_handle(status);
+  const uint64_t op = client.Send(fetch);
+  proto::ToController done;
+  auto& launch = *done.mutable_launches_done()->add_done();
+  launch.set_number(cluster_.Hear(proto::ToWorker::kLaunch).launch().number());
+  launch.mutable_status()->set_code(static_cast<int>(absl::StatusCode::kInternal));
+  launch.mutable_status()->set_message("boom");
+  cluster_.Say(done);
+  EXPECT_EQ(client.Receive(op).response_metadata().status().message(), "boom");
+  EXPECT_EQ(client.Call(fetch).response_metadata().status().code(), tensorflow::error::NOT_FOUND);
+}
+
+TEST_F(DoorTest, MetadataHasAnEntryForEveryParameterAndOutput) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  wire::IfrtRequest request;
+  request.mutable_loaded_executable_metadata_request()->set_loaded_executable_handle(Compile(client));
+  const auto metadata = client.Call(request).loaded_executable_metadata_response();
+  EXPECT_EQ(metadata.parameter_layouts_list().layouts_size(), 1);
+  EXPECT_EQ(metadata.output_layouts_list().layouts_size(), 1);
+  EXPECT_THAT(metadata.output_memory_kinds().memory_kind_lists(0).memory_kinds(), ElementsAre("device"));
+  EXPECT_THAT(metadata.donated_input_indices().donated_input_indices(), ElementsAre(0));
+  EXPECT_FALSE(metadata.has_output_shardings());
+}
+
+TEST_F(DoorTest, WhatCannotBeCompiledSaysWhy) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  wire::IfrtRequest request;
+  auto& compile = *request.mutable_compile_request();
+  const auto refusal = [&](const std::string& type) {
+    compile.mutable_program()->set_type_name("xla::ifrt::" + type);
+    return client.Call(request).response_metadata().status();
+  };
+  EXPECT_THAT(refusal("CustomCallProgram").message(), HasSubstr("PjRtCompiler requires an HloProgram"));
+  EXPECT_EQ(refusal("PluginProgram").code(), tensorflow::error::UNIMPLEMENTED);
+  EXPECT_EQ(refusal("Poem").code(), tensorflow::error::UNIMPLEMENTED);
+  compile.add_host_callbacks("x");
+  EXPECT_THAT(refusal("XlaProgram").message(), HasSubstr("host callbacks"));
+  compile.clear_host_callbacks();
+  compile.mutable_compile_options()->set_data("\xff\xff");
+  EXPECT_EQ(refusal("XlaProgram").code(), tensorflow::error::INVALID_ARGUMENT);
+}
+
+TEST_F(DoorTest, ADestructedProgramIsGone) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  const uint64_t program = Compile(client);
+  wire::IfrtRequest destruct;
+  destruct.mutable_loaded_executable_destruct_request()->set_loaded_executable_handle(program);
+  EXPECT_TRUE(client.Call(destruct).has_loaded_executable_destruct_response());
+  cluster_.Hear(proto::ToWorker::kDropPrograms);
+  EXPECT_EQ(client.Call(destruct).response_metadata().status().code(), tensorflow::error::NOT_FOUND);
+  wire::IfrtRequest cost;
+  cost.mutable_loaded_executable_cost_analysis_request()->set_loaded_executable_handle(program);
+  EXPECT_EQ(client.Call(cost).loaded_executable_cost_analysis_response().status().code(), tensorflow::error::NOT_FOUND)
+      << "inside the response: the stock client stumbles over an error outside";
+}
+
+// ---------------------------------------------------------------- numbers
+
+TEST_F(DoorTest, ResponsesAreNumberedAndContextsReturnedAsTheClientCountsThem) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  wire::IfrtRequest init;
+  init.mutable_init_request();
+  const wire::IfrtResponse initialized = client.Call(init);
+  EXPECT_EQ(initialized.response_metadata().seq_num(), -1);
+  const uint64_t key = initialized.init_response().session_id();
+  ASSERT_TRUE(Store(key, 1, std::string(16, 'x')).ok());
+
+  const auto made = client.Call(MakeArray(1, {4}), /*user_context=*/901).response_metadata();
+  EXPECT_EQ(made.seq_num(), 0);
+  EXPECT_THAT(made.destroyed_user_context_ids(), ElementsAre(901));
+
+  const auto failed = client.Call(MakeArray(1, {4}), 902).response_metadata();
+  EXPECT_NE(failed.status().code(), 0);
+  EXPECT_EQ(failed.status().payload().at("type.googleapis.com/ifrt.UserContext"), "902");
+
+  wire::IfrtRequest remove;
+  remove.mutable_delete_array_request()->add_array_handle(1);
+  const wire::IfrtResponse removed = client.Call(remove);
+  EXPECT_THAT(removed.response_metadata().destroyed_user_context_ids(), IsEmpty());
+  wire::IfrtRequest future;
+  future.mutable_check_future_request()->set_future_handle(removed.delete_array_response().deletion_future_handle());
+  EXPECT_TRUE(client.Call(future).has_check_future_response());
+  wire::IfrtRequest destruct;
+  destruct.mutable_destruct_array_request()->add_array_handle(1);
+  EXPECT_TRUE(client.Call(destruct).has_destruct_array_response());
+
+  wire::IfrtRequest deleted;
+  deleted.mutable_is_array_deleted_request()->set_array_handle(1);
+  const auto last = client.Call(deleted, 903).response_metadata();
+  EXPECT_EQ(last.seq_num(), 1);
+  EXPECT_THAT(last.destroyed_user_context_ids(), ElementsAre(902, 903));
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,75 @@
+#include "ifrt/downloads.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <set>
+#include <string>
+
+namespace causeway {
+namespace {
+
+constexpr HostBufferId kBuffer{5};
+
+class FakePlane final : public DataPlane {
+ public:
+  void SetPeer(PeerId, std::string, uint64_t) override {}
+  void DropPeer(PeerId) override {}
+  void Receive(PeerId, StreamId, int64_t, int64_t, std::shared_ptr<StreamSink>) override {}
+  void Grant(PeerId, StreamId, int64_t) override {}
+  void Send(PeerId, StreamId, int64_t, std::shared_ptr<StreamSource>) override {}
+  void Wake(PeerId, StreamId) override {}
+  void Cancel(PeerId, StreamId id, absl::Status) override { cancelled.insert(id); }
+
+  std::set<StreamId> cancelled;
+};
+
+Fetched Small(const std::string& data) { return Fetched{static_cast<int64_t>(data.size()), data, WorkerId{-1}, {}}; }
+Fetched Stream(uint64_t id) { return Fetched{1 << 20, "", WorkerId{0}, StreamId{id}}; }
+
+TEST(DownloadsTest, SmallDataMayBeReadUntilTheyAreDeleted) {
+  FakePlane plane;
+  HostDownloads downloads(&plane, 1 << 20);
+  ASSERT_TRUE(downloads.Put(kBuffer, Small("abc")).ok());
+  EXPECT_EQ(downloads.Take(kBuffer)->data, "abc");
+  EXPECT_EQ(downloads.Take(kBuffer)->data, "abc");
+  downloads.Delete(kBuffer);
+  downloads.Delete(kBuffer);
+  EXPECT_EQ(downloads.Take(kBuffer).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(DownloadsTest, AStreamIsReadOnce) {
+  FakePlane plane;
+  HostDownloads downloads(&plane, 1 << 20);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1)).ok());
+  EXPECT_TRUE(downloads.Take(kBuffer).ok());
+  EXPECT_EQ(downloads.Take(kBuffer).status().code(), absl::StatusCode::kFailedPrecondition);
+  downloads.Delete(kBuffer);
+  EXPECT_TRUE(plane.cancelled.empty()) << "whoever took the stream ends it";
+}
+
+TEST(DownloadsTest, StreamsThatNobodyReadAreCancelled) {
+  FakePlane plane;
+  HostDownloads downloads(&plane, 1 << 20);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1)).ok());
+  ASSERT_TRUE(downloads.Put(HostBufferId{6}, Stream(2)).ok());
+  downloads.Delete(kBuffer);
+  EXPECT_EQ(plane.cancelled, std::set<StreamId>{StreamId{1}});
+  downloads.Close();
+  EXPECT_EQ(plane.cancelled.size(), 2u);
+  EXPECT_FALSE(downloads.Put(HostBufferId{7}, Stream(3)).ok());
+  EXPECT_EQ(plane.cancelled.size(), 3u);
+}
+
+TEST(DownloadsTest, AClientThatFetchesWithoutReadingIsStopped) {
+  FakePlane plane;
+  HostDownloads downloads(&plane, 1000);
+  ASSERT_TRUE(downloads.Put(kBuffer, Small(std::string(500, 'x'))).ok());
+  EXPECT_EQ(downloads.Put(HostBufferId{6}, Small(std::string(500, 'x'))).code(), absl::StatusCode::kResourceExhausted);
+  downloads.Delete(kBuffer);
+  EXPECT_TRUE(downloads.Put(HostBufferId{6}, Small(std::string(500, 'x'))).ok());
+  EXPECT_EQ(downloads.Put(HostBufferId{6}, Small("y")).code(), absl::StatusCode::kAlreadyExists);
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,208 @@
+// HostBufferLookup: answers with GrpcHostBufferLookupResponse { bytes data = 1; } messages, at least one even for no
+// data: the tag 0x0a, the length as a varint, the data.
+#include <grpc/slice.h>
+#include <grpcpp/support/slice.h>
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/limits.h"
+#include "base/mutex.h"
+#include "ifrt/host_buffer_streams.h"
+#include "ifrt/statuses.h"
+#include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
+
+namespace causeway {
+namespace {
+
+namespace wire = ::xla::ifrt::proxy;
+
+// A message around `data`, which it shares.
+grpc::ByteBuffer Message(grpc::Slice data) {
+  if (data.size() == 0) {
+    const grpc::Slice nothing;
+    return grpc::ByteBuffer(&nothing, 1);
+  }
+  std::string head(1, '\x0a');
+  uint64_t length = data.size();
+  for (; length >= 0x80; length >>= 7) head.push_back(static_cast<char>(length | 0x80));
+  head.push_back(static_cast<char>(length));
+  const grpc::Slice slices[] = {grpc::Slice(head), std::move(data)};
+  return grpc::ByteBuffer(slices, 2);
+}
+
+class LookupStream;
+
+// Receives a worker's stream for one lookup, chunk by chunk; shared by the data plane and the reactor. The worker may
+// be kStreamWindowBytes ahead of what gRPC has written.
+class Passage final : public StreamSink, public std::enable_shared_from_this<Passage> {
+ public:
+  Passage(LookupStream* reactor, DataPlane& plane, const Fetched& fetched)
+      : plane_(plane),
+        peer_(PeerOf(fetched.worker)),
+        stream_(fetched.stream),
+        total_(fetched.total_bytes),
+        reactor_(reactor) {}
+
+  void Begin() { plane_.Receive(peer_, stream_, total_, std::min(total_, kStreamWindowBytes), shared_from_this()); }
+
+  absl::Span<char> Buffer(int64_t offset, int64_t length) override;
+  void OnData(int64_t offset, int64_t length) override;
+  void OnDone(absl::Status status) override;
+
+  // The reactor's write is done, of a message with `bytes` of data.
+  void Written();
+
+  // The reactor is over: the client has left, or all is said.
+  void Detach();
+
+ private:
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  DataPlane& plane_;
+  const PeerId peer_;
+  const StreamId stream_;
+  const int64_t total_;
+
+  Mutex mutex_;
+  LookupStream* reactor_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::Slice> chunk_ ABSL_GUARDED_BY(mutex_);  // being filled
+  int64_t filled_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<grpc::Slice> full_ ABSL_GUARDED_BY(mutex_);
+  int64_t writing_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: no write is at hand
+  bool received_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+};
+
+class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  LookupStream(IfrtDoor& door, const grpc::ByteBuffer& request) {
+    auto fetched = Take(door, request);
+    if (!fetched.ok()) {
+      Finish(StatusToGrpc(fetched.status()));
+      return;
+    }
+    if (Raw(fetched->worker) < 0) {
+      out_ = Message(grpc::Slice(std::move(fetched->data)));
+      StartWriteAndFinish(&out_, grpc::WriteOptions(), grpc::Status::OK);
+      return;
+    }
+    passage_ = std::make_shared<Passage>(this, door.plane(), *fetched);
+    passage_->Begin();
+  }
+
+  void OnWriteDone(bool) override {
+    if (passage_ != nullptr) passage_->Written();
+  }
+
+  void OnCancel() override {
+    if (passage_ != nullptr) passage_->OnDone(absl::CancelledError("the client has left"));
+  }
+
+  void OnDone() override {
+    if (passage_ != nullptr) passage_->Detach();
+    delete this;
+  }
+
+  void Write(grpc::Slice data) {
+    out_ = Message(std::move(data));
+    StartWrite(&out_);
+  }
+
+ private:
+  static absl::StatusOr<Fetched> Take(IfrtDoor& door, const grpc::ByteBuffer& message) {
+    grpc::Slice slice;
+    wire::GrpcHostBufferLookupRequest request;
+    if (!message.DumpToSingleSlice(&slice).ok() ||
+        !request.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
+      return absl::InvalidArgumentError("a lookup that cannot be parsed");
+    }
+    auto session = door.FindSession(request.session_id());
+    if (!session.ok()) return session.status();
+    return (*session)->downloads().Take(HostBufferId{request.handle()});
+  }
+
+  grpc::ByteBuffer out_;
+  std::shared_ptr<Passage> passage_;  // null where all was here
+};
+
+absl::Span<char> Passage::Buffer(int64_t offset, int64_t length) {
+  MutexLock lock(&mutex_);
+  if (!chunk_) {
+    const int64_t size = std::min(kChunkBytes, total_ - offset);
+    chunk_.emplace(grpc_slice_malloc_large(size), grpc::Slice::STEAL_REF);
+    filled_ = 0;
+  }
+  char* const begin = reinterpret_cast<char*>(const_cast<uint8_t*>(chunk_->begin()));
+  return absl::MakeSpan(begin + filled_, std::min<int64_t>(length, static_cast<int64_t>(chunk_->size()) - filled_));
+}
+
+void Passage::OnData(int64_t, int64_t length) {
+  MutexLock lock(&mutex_);
+  filled_ += length;
+  if (filled_ < static_cast<int64_t>(chunk_->size())) return;
+  full_.push_back(*std::move(chunk_));
+  chunk_.reset();
+  Pump();
+}
+
+void Passage::OnDone(absl::Status status) {
+  MutexLock lock(&mutex_);
+  if (received_) return;
+  received_ = true;
+  status_ = std::move(status);
+  // The client knows sessions, not workers: its data are what is lost.
+  if (absl::IsUnavailable(status_)) {
+    status_ = absl::DataLossError(absl::StrCat("the worker was lost while it sent the data: ", status_.message()));
+  }
+  Pump();
+}
+
+void Passage::Written() {
+  int64_t bytes = 0;
+  {
+    MutexLock lock(&mutex_);
+    bytes = std::exchange(writing_bytes_, 0);
+    Pump();
+  }
+  plane_.Grant(peer_, stream_, bytes);
+}
+
+void Passage::Detach() {
+  bool cancel = false;
+  {
+    MutexLock lock(&mutex_);
+    reactor_ = nullptr;
+    cancel = !status_.ok() || !received_;
+  }
+  if (cancel) plane_.Cancel(peer_, stream_, absl::CancelledError("the client has left"));
+}
+
+void Passage::Pump() {
+  if (reactor_ == nullptr || finished_ || writing_bytes_ > 0) return;
+  if (received_ && !status_.ok()) full_.clear();
+  if (!full_.empty()) {
+    writing_bytes_ = static_cast<int64_t>(full_.front().size());
+    grpc::Slice data = std::move(full_.front());
+    full_.pop_front();
+    reactor_->Write(std::move(data));
+    return;
+  }
+  if (!received_) return;
+  finished_ = true;
+  reactor_->Finish(StatusToGrpc(status_));
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* NewLookupStream(IfrtDoor& door, const grpc::ByteBuffer& request) {
+  return new LookupStream(door, request);
+}
+
+}  // namespace causeway

@@ -1,0 +1,153 @@
+#include "ifrt/session_stream.h"
+
+#include <google/protobuf/arena.h>
+#include <grpcpp/impl/codegen/proto_buffer_reader.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "ifrt/statuses.h"
+#include "ifrt/versions.h"
+#include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
+
+namespace causeway {
+namespace {
+
+namespace wire = ::xla::ifrt::proxy;
+
+constexpr char kMetadataKey[] = "ifrt-proxy-grpc-ifrt-session-metadata-bin";
+
+// Attribute of the client's initialisation data that names the session in `causeway status`.
+constexpr char kNameAttribute[] = "causeway_session_name";
+constexpr size_t kMaxNameBytes = 256;
+
+}  // namespace
+
+// ---------------------------------------------------------------- responses
+
+void SessionStream::Outbox::Send(grpc::ByteBuffer response) {
+  MutexLock lock(&mutex_);
+  if (stream_ == nullptr || ending_) return;
+  queued_bytes_ += static_cast<int64_t>(response.Length());
+  queue_.push_back(std::move(response));
+  if (queued_bytes_ > max_bytes_) {
+    ending_ = true;
+    why_ = absl::ResourceExhaustedError(
+        absl::StrCat("the client has not read its responses: more than ", max_bytes_, " bytes wait for it"));
+    // A write to a client that does not read never ends by itself.
+    context_->TryCancel();
+  }
+  Pump();
+}
+
+void SessionStream::Outbox::WriteDone(bool ok) {
+  MutexLock lock(&mutex_);
+  writing_ = false;
+  if (!ok && !ending_) {
+    ending_ = true;
+    why_ = absl::UnavailableError("the client is gone");
+  }
+  Pump();
+}
+
+void SessionStream::Outbox::End(const absl::Status& why) {
+  MutexLock lock(&mutex_);
+  if (!ending_) {
+    ending_ = true;
+    why_ = why;
+  }
+  Pump();
+}
+
+void SessionStream::Outbox::Detach() {
+  MutexLock lock(&mutex_);
+  stream_ = nullptr;
+  queue_.clear();
+}
+
+void SessionStream::Outbox::Pump() {
+  if (writing_ || finished_ || stream_ == nullptr) return;
+  if (ending_) {
+    finished_ = true;
+    queue_.clear();
+    stream_->Finish(StatusToGrpc(why_));
+    return;
+  }
+  if (queue_.empty()) return;
+  out_ = std::move(queue_.front());
+  queue_.pop_front();
+  queued_bytes_ -= static_cast<int64_t>(out_.Length());
+  writing_ = true;
+  stream_->StartWrite(&out_);
+}
+
+// ---------------------------------------------------------------- requests
+
+SessionStream::SessionStream(IfrtDoor& door, grpc::CallbackServerContext* context)
+    : door_(door), outbox_(std::make_shared<Outbox>(this, context, door.options().max_unread_response_bytes)) {
+  if (absl::Status status = Open(context); !status.ok()) {
+    Log(LogLevel::kWarning, absl::StrCat("client ", std::string(context->peer()), " refused: ", status.message()));
+    outbox_->End(status);
+    return;
+  }
+  StartRead(&in_);
+}
+
+absl::Status SessionStream::Open(grpc::CallbackServerContext* context) {
+  const auto found = context->client_metadata().find(kMetadataKey);
+  if (found == context->client_metadata().end()) {
+    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " is missing"));
+  }
+  wire::GrpcIfrtSessionMetadata metadata;
+  if (!metadata.ParseFromArray(found->second.data(), static_cast<int>(found->second.size()))) {
+    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
+  }
+  RETURN_IF_ERROR(CheckVersion(metadata.version()));
+  std::string name;
+  const auto& attributes = metadata.initialization_data().attributes();
+  if (const auto it = attributes.find(kNameAttribute); it != attributes.end()) {
+    name = it->second.string_value().substr(0, kMaxNameBytes);
+  }
+  ASSIGN_OR_RETURN(session_, door_.OpenSession(std::move(name), context->peer(), outbox_));
+  return absl::OkStatus();
+}
+
+void SessionStream::OnReadDone(bool ok) {
+  if (!ok) {
+    // The client has said all it wants to say; it reads no more answers either.
+    if (session_ != nullptr) door_.CloseSession(session_);
+    outbox_->End(absl::OkStatus());
+    return;
+  }
+  {
+    google::protobuf::Arena arena;
+    auto* request = google::protobuf::Arena::CreateMessage<wire::IfrtRequest>(&arena);
+    grpc::ProtoBufferReader reader(&in_);
+    if (!reader.status().ok() || !request->ParseFromZeroCopyStream(&reader)) {
+      door_.CloseSession(session_);
+      outbox_->End(absl::InvalidArgumentError("a request that cannot be parsed"));
+      return;
+    }
+    session_->OnRequest(*request);
+  }
+  in_.Clear();
+  StartRead(&in_);
+}
+
+void SessionStream::OnWriteDone(bool ok) { outbox_->WriteDone(ok); }
+
+void SessionStream::OnCancel() {
+  if (session_ != nullptr) door_.CloseSession(session_);
+  outbox_->End(absl::CancelledError("the client has left"));
+}
+
+void SessionStream::OnDone() {
+  outbox_->Detach();
+  if (session_ != nullptr) door_.CloseSession(session_);
+  delete this;
+}
+
+}  // namespace causeway

@@ -1,0 +1,75 @@
+// One IfrtSession RPC: requests in, responses out.
+//
+// Threading: gRPC calls the reactor; responses are sent from any thread, one write at a time, the others queue. A
+// client that does not read its responses is cut off when too many bytes wait. Lifetime: the reactor belongs to gRPC
+// and destroys itself when the RPC is over. The queue is shared with the session, which may outlive it.
+#ifndef CAUSEWAY_IFRT_SESSION_STREAM_H_
+#define CAUSEWAY_IFRT_SESSION_STREAM_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <deque>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "base/mutex.h"
+#include "ifrt/door.h"
+#include "ifrt/session.h"
+
+namespace causeway {
+
+class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  SessionStream(IfrtDoor& door, grpc::CallbackServerContext* context);
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  // Responses on their way out.
+  class Outbox final : public ResponseSink {
+   public:
+    Outbox(SessionStream* stream, grpc::CallbackServerContext* context, int64_t max_bytes)
+        : max_bytes_(max_bytes), stream_(stream), context_(context) {}
+
+    void Send(grpc::ByteBuffer response) override;
+    void WriteDone(bool ok);
+
+    // Ends the RPC once the write at hand is done; what is queued is dropped.
+    void End(const absl::Status& why);
+
+    // The reactor is about to go.
+    void Detach();
+
+   private:
+    void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+    const int64_t max_bytes_;
+    Mutex mutex_;
+    SessionStream* stream_ ABSL_GUARDED_BY(mutex_);
+    grpc::CallbackServerContext* const context_;
+    bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+    bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+    bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+    absl::Status why_ ABSL_GUARDED_BY(mutex_);
+    int64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+    std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mutex_);
+    grpc::ByteBuffer out_;  // of the write at hand
+  };
+
+  absl::Status Open(grpc::CallbackServerContext* context);
+
+  IfrtDoor& door_;
+  const std::shared_ptr<Outbox> outbox_;
+  std::shared_ptr<IfrtSession> session_;  // null where it was refused
+  grpc::ByteBuffer in_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_IFRT_SESSION_STREAM_H_

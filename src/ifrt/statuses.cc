@@ -1,0 +1,44 @@
+#include "ifrt/statuses.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+namespace {
+
+// Longer texts (a plugin may put whole programs into them) say nothing more, and gRPC refuses long ones in trailers.
+constexpr size_t kMaxMessageBytes = 64 << 10;
+constexpr size_t kMaxTrailerBytes = 4 << 10;
+
+constexpr char kUserContextPayload[] = "type.googleapis.com/ifrt.UserContext";
+
+std::string Shortened(absl::string_view message, size_t limit) {
+  if (message.size() <= limit) return std::string(message);
+  return absl::StrCat(message.substr(0, limit), "... (", message.size() - limit, " more bytes)");
+}
+
+}  // namespace
+
+tensorflow::StatusProto StatusToWire(const absl::Status& status, uint64_t user_context) {
+  tensorflow::StatusProto wire;
+  wire.set_code(static_cast<tensorflow::error::Code>(status.raw_code()));
+  wire.set_message(Shortened(status.message(), kMaxMessageBytes));
+  if (user_context != 0) (*wire.mutable_payload())[kUserContextPayload] = absl::StrCat(user_context);
+  return wire;
+}
+
+absl::Status StatusFromWire(const tensorflow::StatusProto& status) {
+  const int code = static_cast<int>(status.code());
+  if (code == 0) return absl::OkStatus();
+  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+  return absl::Status(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
+                      Shortened(status.message(), kMaxMessageBytes));
+}
+
+grpc::Status StatusToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.raw_code()), Shortened(status.message(), kMaxTrailerBytes));
+}
+
+}  // namespace causeway

@@ -1,0 +1,283 @@
+#include "ifrt/uploads.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "absl/time/clock.h"
+#include "base/limits.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr HostBufferId kBuffer{5};
+constexpr WorkerId kWorker{3};
+constexpr WorkerId kOther{4};
+
+// Keeps the sources that it was given, so that the test can take bytes from them when it likes.
+class FakePlane final : public DataPlane {
+ public:
+  void SetPeer(PeerId, std::string, uint64_t) override {}
+  void DropPeer(PeerId) override {}
+  void Receive(PeerId, StreamId, int64_t, int64_t, std::shared_ptr<StreamSink>) override {}
+  void Grant(PeerId, StreamId, int64_t) override {}
+  void Send(PeerId, StreamId id, int64_t, std::shared_ptr<StreamSource> source) override { sources[id] = source; }
+  void Wake(PeerId, StreamId id) override { ++wakes[id]; }
+  void Cancel(PeerId, StreamId id, absl::Status status) override {
+    cancelled[id] = status;
+    if (auto it = sources.find(id); it != sources.end()) {
+      const auto source = it->second;
+      sources.erase(it);
+      source->OnDone(status);
+    }
+  }
+
+  // Takes up to `bytes` from `offset` on.
+  std::string Take(StreamId id, int64_t offset, int64_t bytes) {
+    std::string taken;
+    while (static_cast<int64_t>(taken.size()) < bytes) {
+      const auto part = sources.at(id)->Read(offset + taken.size(), bytes - taken.size());
+      if (part.empty()) break;
+      taken.append(part.data(), part.size());
+    }
+    return taken;
+  }
+  void Finish(StreamId id) {
+    sources.at(id)->OnDone(absl::OkStatus());
+    sources.erase(id);
+  }
+
+  std::map<StreamId, std::shared_ptr<StreamSource>> sources;
+  std::map<StreamId, int> wakes;
+  std::map<StreamId, absl::Status> cancelled;
+};
+
+class FakeFlow final : public UploadFlow {
+ public:
+  void Resume() override { ++resumed; }
+  void Fail(const absl::Status& why) override { failed = why; }
+  int resumed = 0;
+  absl::Status failed;
+};
+
+class UploadsTest : public ::testing::Test {
+ protected:
+  std::shared_ptr<HostUploads> Make(UploadLimits limits = {}) {
+    return std::make_shared<HostUploads>(
+        &plane_, [this](HostDataArrived arrived) { delivered_.push_back(std::move(arrived)); },
+        [this](std::function<void()> task) { postponed_.push_back(std::move(task)); }, limits);
+  }
+  std::shared_ptr<Upload> Begin(HostUploads& uploads, int64_t bytes, HostBufferId buffer = kBuffer) {
+    return uploads.Begin(buffer, bytes, flow_).value();
+  }
+  static absl::Cord Bytes(int64_t n, char c = 'x') { return absl::Cord(std::string(n, c)); }
+
+  FakePlane plane_;
+  std::shared_ptr<FakeFlow> flow_ = std::make_shared<FakeFlow>();
+  std::vector<HostDataArrived> delivered_;
+  std::vector<std::function<void()>> postponed_;
+};
+
+TEST_F(UploadsTest, SmallDataThatCameFirstAreGivenWithTheClaim) {
+  auto uploads = Make();
+  auto upload = Begin(*uploads, 6);
+  ASSERT_TRUE(upload->Append(absl::Cord("abc")).ok());
+  ASSERT_TRUE(upload->Append(absl::Cord("def")).ok());
+  EXPECT_TRUE(upload->End().ok());
+  EXPECT_EQ(uploads->Claim(kBuffer, 6).value(), "abcdef");
+  EXPECT_EQ(uploads->buffer_count(), 0);
+  EXPECT_EQ(uploads->staged_bytes(), 0);
+}
+
+TEST_F(UploadsTest, SmallDataThatComeAfterTheRequestAreDeliveredToEveryWorker) {
+  auto uploads = Make();
+  EXPECT_EQ(uploads->Claim(kBuffer, 3).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 3, /*in_frame=*/true, /*last=*/false);
+  uploads->Want(kBuffer, kOther, StreamId{2}, 3, true, true);
+  auto upload = Begin(*uploads, 3);
+  ASSERT_TRUE(upload->Append(absl::Cord("abc")).ok());
+  ASSERT_EQ(delivered_.size(), 2u);
+  EXPECT_EQ(delivered_[0].data.value(), "abc");
+  EXPECT_EQ(delivered_[1].worker, kOther);
+  EXPECT_EQ(uploads->buffer_count(), 0);
+}
+
+TEST_F(UploadsTest, DataThatCameBetweenClaimAndWantAreDeliveredOutsideTheCore) {
+  auto uploads = Make();
+  EXPECT_EQ(uploads->Claim(kBuffer, 3).value(), std::nullopt);
+  auto upload = Begin(*uploads, 3);
+  ASSERT_TRUE(upload->Append(absl::Cord("abc")).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 3, true, true);
+  EXPECT_TRUE(delivered_.empty());
+  for (const auto& task : postponed_) task();
+  ASSERT_EQ(delivered_.size(), 1u);
+  EXPECT_EQ(delivered_[0].data.value(), "abc");
+}
+
+TEST_F(UploadsTest, LargeDataFlowThroughAWindow) {
+  auto uploads = Make();
+  const int64_t total = 3 * kStreamWindowBytes;
+  EXPECT_EQ(uploads->Claim(kBuffer, total).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, false, true);
+  auto upload = Begin(*uploads, total);
+  EXPECT_EQ(upload->Append(Bytes(kStreamWindowBytes - 1)).value(), Upload::Next::kRead);
+  EXPECT_EQ(upload->Append(Bytes(1)).value(), Upload::Next::kPause);
+  EXPECT_EQ(flow_->resumed, 0);
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 1000).size(), 1000u);
+  EXPECT_EQ(plane_.Take(StreamId{1}, 1000, 1).size(), 1u);
+  EXPECT_EQ(flow_->resumed, 1) << "the window has room again, so the client is read on";
+}
+
+TEST_F(UploadsTest, TheSlowestOfTwoWorkersSetsThePace) {
+  auto uploads = Make();
+  const int64_t total = 3 * kStreamWindowBytes;
+  EXPECT_TRUE(uploads->Claim(kBuffer, total).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, false, false);
+  uploads->Want(kBuffer, kOther, StreamId{2}, total, false, true);
+  auto upload = Begin(*uploads, total);
+  EXPECT_EQ(upload->Append(Bytes(kStreamWindowBytes)).value(), Upload::Next::kPause);
+  plane_.Take(StreamId{1}, 0, kStreamWindowBytes);
+  plane_.Take(StreamId{1}, kStreamWindowBytes, 1);
+  EXPECT_EQ(flow_->resumed, 0);
+  plane_.Finish(StreamId{2});
+  EXPECT_EQ(flow_->resumed, 1) << "a worker that is gone holds nobody up";
+}
+
+TEST_F(UploadsTest, BothWorkersGetAllBytesInOrder) {
+  auto uploads = Make();
+  const int64_t half = 100 << 10;
+  auto upload = Begin(*uploads, 2 * half);
+  ASSERT_TRUE(upload->Append(Bytes(half, 'a')).ok());
+  EXPECT_EQ(uploads->Claim(kBuffer, 2 * half).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 2 * half, false, false);
+  uploads->Want(kBuffer, kOther, StreamId{2}, 2 * half, false, true);
+  ASSERT_TRUE(upload->Append(Bytes(half, 'b')).ok());
+  EXPECT_TRUE(upload->End().ok());
+  const std::string expected = std::string(half, 'a') + std::string(half, 'b');
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 2 * half), expected);
+  EXPECT_EQ(plane_.Take(StreamId{2}, 0, 2 * half), expected);
+  EXPECT_EQ(uploads->buffer_count(), 1);
+  plane_.Finish(StreamId{1});
+  plane_.Finish(StreamId{2});
+  EXPECT_EQ(uploads->buffer_count(), 0);
+}
+
+TEST_F(UploadsTest, BeyondTheStagingLimitTheClientIsReadNoFurther) {
+  auto uploads = Make({.staging_bytes = 1000});
+  auto first = Begin(*uploads, 900);
+  EXPECT_EQ(first->Append(Bytes(600)).value(), Upload::Next::kRead);
+  const HostBufferId second_buffer{6};
+  auto second = Begin(*uploads, 900, second_buffer);
+  EXPECT_EQ(second->Append(Bytes(600)).value(), Upload::Next::kPause);
+  EXPECT_TRUE(uploads->Claim(kBuffer, 900).ok());
+  EXPECT_EQ(flow_->resumed, 1) << "the claimed bytes no longer count, so the second store goes on";
+}
+
+TEST_F(UploadsTest, AStoreThatNobodyTakesFailsAfterTheTimeout) {
+  auto uploads = Make({.staging_bytes = 100, .stall_timeout = absl::Seconds(60)});
+  auto upload = Begin(*uploads, 900);
+  EXPECT_EQ(upload->Append(Bytes(600)).value(), Upload::Next::kPause);
+  uploads->Expire(absl::Now());
+  EXPECT_TRUE(flow_->failed.ok());
+  uploads->Expire(absl::Now() + absl::Seconds(61));
+  EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(uploads->Claim(kBuffer, 900).ok());
+}
+
+TEST_F(UploadsTest, LargeChunksThatMemoryHasNoRoomForGoToAFileAndBack) {
+  auto uploads = Make({.staging_bytes = 100, .spill_directory = ::testing::TempDir()});
+  auto upload = Begin(*uploads, 2 << 20);
+  EXPECT_EQ(upload->Append(Bytes(1 << 20, 'a')).value(), Upload::Next::kRead);
+  EXPECT_EQ(upload->Append(Bytes(1 << 20, 'b')).value(), Upload::Next::kRead);
+  EXPECT_EQ(uploads->staged_bytes(), 0);
+  EXPECT_TRUE(uploads->Claim(kBuffer, 2 << 20).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 2 << 20, false, true);
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 2 << 20), std::string(1 << 20, 'a') + std::string(1 << 20, 'b'));
+}
+
+TEST_F(UploadsTest, WrongSizesAreTheClientsErrorWhicheverSideComesFirst) {
+  auto uploads = Make();
+  auto upload = Begin(*uploads, 10);
+  EXPECT_EQ(uploads->Claim(kBuffer, 12).status().code(), absl::StatusCode::kInvalidArgument);
+
+  const HostBufferId other{6};
+  EXPECT_TRUE(uploads->Claim(other, 12).ok());
+  uploads->Want(other, kWorker, StreamId{1}, 12, true, true);
+  EXPECT_FALSE(uploads->Begin(other, 10, flow_).ok());
+  ASSERT_EQ(delivered_.size(), 1u);
+  EXPECT_EQ(delivered_[0].data.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(UploadsTest, MoreOrFewerBytesThanAnnouncedFailTheStore) {
+  auto uploads = Make();
+  EXPECT_EQ(Begin(*uploads, 2)->Append(Bytes(3)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Begin(*uploads, 2, HostBufferId{6})->End().code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(uploads->Begin(HostBufferId{7}, -1, flow_).ok());
+}
+
+TEST_F(UploadsTest, AStoreThatBreaksOffFailsWhoWaitsForIt) {
+  auto uploads = Make();
+  const int64_t large = 1 << 20;
+  EXPECT_TRUE(uploads->Claim(kBuffer, large).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, large, false, true);
+  auto upload = Begin(*uploads, large);
+  ASSERT_TRUE(upload->Append(Bytes(10)).ok());
+  upload->Abort(absl::CancelledError("gone"));
+  EXPECT_EQ(plane_.cancelled.at(StreamId{1}).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(uploads->buffer_count(), 0);
+}
+
+TEST_F(UploadsTest, DiscardedBuffersAreSwallowedSoThatTheClientGoesOn) {
+  auto uploads = Make({.staging_bytes = 10});
+  uploads->Discard(kBuffer);
+  auto upload = Begin(*uploads, 1 << 20);
+  EXPECT_EQ(upload->Append(Bytes(1 << 20)).value(), Upload::Next::kRead);
+  EXPECT_TRUE(upload->End().ok());
+  EXPECT_EQ(uploads->buffer_count(), 0);
+  EXPECT_EQ(uploads->staged_bytes(), 0);
+}
+
+TEST_F(UploadsTest, ABufferIsStoredAndUsedOnce) {
+  auto uploads = Make();
+  Begin(*uploads, 10);
+  EXPECT_EQ(uploads->Begin(kBuffer, 10, flow_).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(uploads->Claim(kBuffer, 10).ok());
+  EXPECT_EQ(uploads->Claim(kBuffer, 10).status().code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(UploadsTest, EmptyArraysNeedNoData) {
+  auto uploads = Make();
+  EXPECT_EQ(uploads->Claim(kBuffer, 0).value(), "");
+  auto upload = Begin(*uploads, 0);
+  EXPECT_TRUE(upload->End().ok());
+  EXPECT_EQ(uploads->buffer_count(), 0);
+}
+
+TEST_F(UploadsTest, ClosingEndsStoresAndStreams) {
+  auto uploads = Make();
+  const int64_t large = 1 << 20;
+  EXPECT_TRUE(uploads->Claim(kBuffer, large).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, large, false, true);
+  auto upload = Begin(*uploads, large);
+  uploads->Close();
+  EXPECT_FALSE(flow_->failed.ok());
+  EXPECT_TRUE(plane_.cancelled.contains(StreamId{1}));
+  EXPECT_FALSE(upload->Append(Bytes(1)).ok());
+  EXPECT_EQ(uploads->Begin(HostBufferId{9}, 1, flow_).status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(UploadsTest, TheNumberOfBuffersIsLimited) {
+  auto uploads = Make({.max_buffers = 1});
+  Begin(*uploads, 1);
+  const absl::Status status = uploads->Begin(HostBufferId{6}, 1, flow_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("1 host buffers"));
+}
+
+}  // namespace
+}  // namespace causeway

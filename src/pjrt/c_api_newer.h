@@ -1,0 +1,95 @@
+// What plugins have and the pinned pjrt_c_api.h (C API 0.81) has not: extensions, whose headers its wheel does not
+// carry, and the table's entries after 0.81. Facts: shared/facts/PJRT.md and the _abi module of the wheel pypjrt, which
+// states every struct's layout.
+//
+// Each struct starts with its size. A field of an extension may be touched only if it lies within the plugin's own
+// struct_size: PjrtApi::Extension() copies that much and leaves the rest null.
+#ifndef CAUSEWAY_PJRT_C_API_NEWER_H_
+#define CAUSEWAY_PJRT_C_API_NEWER_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pjrt_c_api.h"
+
+// ---------------------------------------------------------------- the table's entries after 0.81
+
+struct PJRT_Executable_ParameterMemoryKinds_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  PJRT_Executable* executable;
+  size_t num_parameters;            // out
+  const char* const* memory_kinds;  // out; owned by the executable
+  const size_t* memory_kind_sizes;  // out
+};
+
+// Number of function pointers between LoadedExecutable_GetDeviceAssignment (0.81's last) and
+// Executable_ParameterMemoryKinds.
+inline constexpr int kEntriesBeforeParameterMemoryKinds = 16;
+
+struct PJRT_ApiNewer {
+  PJRT_Api base;
+  void* unused[kEntriesBeforeParameterMemoryKinds];
+  PJRT_Error* (*PJRT_Executable_ParameterMemoryKinds)(PJRT_Executable_ParameterMemoryKinds_Args* args);
+};
+static_assert(offsetof(PJRT_ApiNewer, PJRT_Executable_ParameterMemoryKinds) == 40 + 134 * sizeof(void*));
+
+// ---------------------------------------------------------------- layouts, extension 4
+
+struct PJRT_Layouts_MemoryLayout;
+struct PJRT_Layouts_SerializedLayout;
+
+struct PJRT_Layouts_MemoryLayout_Destroy_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  PJRT_Layouts_MemoryLayout* layout;
+};
+
+struct PJRT_Layouts_MemoryLayout_Serialize_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  PJRT_Layouts_MemoryLayout* layout;
+  const char* serialized_bytes;                                       // out; lives as long as serialized_layout
+  size_t serialized_bytes_size;                                       // out
+  PJRT_Layouts_SerializedLayout* serialized_layout;                   // out
+  void (*serialized_layout_deleter)(PJRT_Layouts_SerializedLayout*);  // out; the caller calls it
+};
+
+struct PJRT_Layouts_PJRT_Client_GetDefaultLayout_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  PJRT_Client* client;
+  PJRT_Buffer_Type type;
+  const int64_t* dims;
+  size_t num_dims;
+  PJRT_Layouts_MemoryLayout* layout;  // out; the caller destroys it
+};
+
+struct PJRT_Layouts_Extension {
+  PJRT_Extension_Base base;
+  PJRT_Error* (*PJRT_Layouts_MemoryLayout_Destroy)(PJRT_Layouts_MemoryLayout_Destroy_Args* args);
+  PJRT_Error* (*PJRT_Layouts_MemoryLayout_Serialize)(PJRT_Layouts_MemoryLayout_Serialize_Args* args);
+  PJRT_Error* (*PJRT_Layouts_PJRT_Client_GetDefaultLayout)(PJRT_Layouts_PJRT_Client_GetDefaultLayout_Args* args);
+};
+
+// ---------------------------------------------------------------- typed FFI, extension 5
+
+// Has no extension_start.
+struct PJRT_FFI_Register_Handler_Args {
+  size_t struct_size;
+  const char* target_name;
+  size_t target_name_size;
+  void* handler;              // XLA_FFI_Handler*
+  const char* platform_name;  // "HOST", "CUDA", ...
+  size_t platform_name_size;
+  uint32_t traits;
+};
+
+struct PJRT_FFI_Extension {
+  PJRT_Extension_Base base;
+  void* type_register;
+  void* user_data_add;
+  PJRT_Error* (*PJRT_FFI_Register_Handler)(PJRT_FFI_Register_Handler_Args* args);
+};
+
+#endif  // CAUSEWAY_PJRT_C_API_NEWER_H_

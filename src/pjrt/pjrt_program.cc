@@ -1,0 +1,232 @@
+#include "pjrt/pjrt_program.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "pjrt/element_type.h"
+#include "pjrt/program_info.h"
+#include "xla/pjrt/proto/compile_options.pb.h"
+
+namespace causeway {
+namespace {
+
+// Gives the options our devices in place of the client's. `devices` is replica-major.
+absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& devices,
+                           xla::CompileOptionsProto& options) {
+  xla::ExecutableBuildOptionsProto& build = *options.mutable_executable_build_options();
+  const int64_t replicas = std::max<int64_t>(build.num_replicas(), 1);
+  const int64_t partitions = std::max<int64_t>(build.num_partitions(), 1);
+  const auto count = static_cast<int64_t>(devices.size());
+  if (replicas > count || partitions > count || replicas * partitions != count) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a program of ", replicas, " x ", partitions, " (replicas x partitions) for ", count, " devices"));
+  }
+  xla::DeviceAssignmentProto& assignment = *build.mutable_device_assignment();
+  assignment.Clear();
+  assignment.set_replica_count(static_cast<int>(replicas));
+  assignment.set_computation_count(static_cast<int>(partitions));
+  for (int64_t partition = 0; partition < partitions; ++partition) {
+    auto& computation = *assignment.add_computation_devices();
+    for (int64_t replica = 0; replica < replicas; ++replica) {
+      const int local = devices[replica * partitions + partition];
+      RETURN_IF_ERROR(client.CheckDevice(local));
+      computation.add_replica_device_ids(client.device(local).id);
+    }
+  }
+  // The assignment says it all: an ordinal would name a device of the client's numbering, and a portable executable has
+  // no assignment.
+  build.set_device_ordinal(-1);
+  options.set_compile_portable_executable(false);
+  return absl::OkStatus();
+}
+
+std::vector<std::string> Strings(const char* const* data, const size_t* sizes, size_t count) {
+  std::vector<std::string> strings;
+  for (size_t i = 0; i < count; ++i) strings.emplace_back(data[i], sizes[i]);
+  return strings;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<PjrtProgram>> PjrtProgram::Compile(const PjrtClient& client,
+                                                                  const CompileRequest& request) {
+  xla::CompileOptionsProto options;
+  if (!options.ParseFromString(request.options)) {
+    return absl::InvalidArgumentError("the compile options are no xla.CompileOptionsProto");
+  }
+  RETURN_IF_ERROR(AssignDevices(client, request.devices, options));
+  const std::string serialized_options = options.SerializeAsString();
+
+  PjrtArgs<PJRT_Program> program;
+  program.code = const_cast<char*>(request.code.data());  // in/out elsewhere; Compile only reads
+  program.code_size = request.code.size();
+  program.format = request.format.data();
+  program.format_size = request.format.size();
+  PjrtArgs<PJRT_Client_Compile_Args> args;
+  args.client = client.get();
+  args.program = &program;
+  args.compile_options = serialized_options.data();
+  args.compile_options_size = serialized_options.size();
+  const PjrtApi& api = client.api();
+  RETURN_IF_ERROR(api.Call(api.table().PJRT_Client_Compile, args));
+
+  std::shared_ptr<PjrtProgram> compiled(
+      new PjrtProgram(client, PjrtLoadedExecutableHandle(args.executable, {&api}), request.devices));
+  RETURN_IF_ERROR(compiled->Describe(client, options.parameter_is_tupled_arguments()));
+  return compiled;
+}
+
+absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_arguments) {
+  RETURN_IF_ERROR(CheckDeviceOrder(client));
+  PjrtArgs<PJRT_LoadedExecutable_GetExecutable_Args> get;
+  get.loaded_executable = loaded_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_LoadedExecutable_GetExecutable, get));
+  executable_ = PjrtExecutableHandle(get.executable, {&api_});
+
+  PjrtArgs<PJRT_Executable_NumOutputs_Args> outputs;
+  outputs.executable = executable_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_NumOutputs, outputs));
+
+  ASSIGN_OR_RETURN(const xla::HloModuleProto module, OptimizedModule());
+  info_ = DescribeModule(module, tupled_arguments, static_cast<int>(outputs.num_outputs));
+  if (devices_.size() == 1) info_.set_has_collectives(false);  // one device has nobody to meet
+  RETURN_IF_ERROR(DescribeOutputs());
+  DescribeMemoryKinds(client);
+  DescribeSizes();
+  return absl::OkStatus();
+}
+
+// Rows of a launch's arguments are in the order of the executable's devices, which must be ours.
+absl::Status PjrtProgram::CheckDeviceOrder(const PjrtClient& client) const {
+  PjrtArgs<PJRT_LoadedExecutable_AddressableDevices_Args> args;
+  args.executable = loaded_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_LoadedExecutable_AddressableDevices, args));
+  bool same = args.num_addressable_devices == devices_.size();
+  for (size_t i = 0; same && i < devices_.size(); ++i) {
+    same = args.addressable_devices[i] == client.device(devices_[i]).device;
+  }
+  return same ? absl::OkStatus()
+              : absl::InternalError(absl::StrCat(
+                    "the plugin ", api_.path(), " loaded a program on other devices, or in another order, than asked"));
+}
+
+absl::Status PjrtProgram::DescribeOutputs() {
+  PjrtArgs<PJRT_Executable_OutputElementTypes_Args> types;
+  types.executable = executable_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OutputElementTypes, types));
+  PjrtArgs<PJRT_Executable_OutputDimensions_Args> dims;
+  dims.executable = executable_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OutputDimensions, dims));
+  const auto count = static_cast<size_t>(info_.outputs_size());
+  if (types.num_output_types != count || dims.num_outputs != count) {
+    return absl::InternalError(
+        absl::StrCat("the plugin ", api_.path(), " contradicts itself about the number of outputs"));
+  }
+  outputs_ = std::vector<Output>(count);
+  const int64_t* next = dims.dims;
+  for (size_t i = 0; i < count; ++i) {
+    auto type = std::make_shared<BufferType>();
+    ASSIGN_OR_RETURN(type->dtype, FromPjrtType(types.output_types[i]));
+    type->dims.assign(next, next + dims.dim_sizes[i]);
+    next += dims.dim_sizes[i];
+    proto::ShardType& described = *info_.mutable_outputs(static_cast<int>(i))->mutable_type();
+    described.set_dtype(static_cast<int>(type->dtype));
+    described.mutable_dims()->Add(type->dims.begin(), type->dims.end());
+    outputs_[i].type = std::move(type);
+  }
+  return absl::OkStatus();
+}
+
+// Plugins that do not say put everything into the device's default memory.
+void PjrtProgram::DescribeMemoryKinds(const PjrtClient& client) {
+  const proto::Device& device = client.description().devices(devices_[0]);
+  if (device.default_memory() < device.memories_size()) {
+    const std::string& kind = device.memories(device.default_memory()).kind();
+    for (proto::OutputInfo& output : *info_.mutable_outputs()) output.set_memory_kind(kind);
+    for (proto::ParameterInfo& parameter : *info_.mutable_parameters()) parameter.set_memory_kind(kind);
+  }
+  PjrtArgs<PJRT_Executable_OutputMemoryKinds_Args> outputs;
+  outputs.executable = executable_.get();
+  if (api_.Call(api_.table().PJRT_Executable_OutputMemoryKinds, outputs).ok()) {
+    const auto kinds = Strings(outputs.memory_kinds, outputs.memory_kind_sizes, outputs.num_outputs);
+    for (int i = 0; i < std::min<int>(info_.outputs_size(), static_cast<int>(kinds.size())); ++i) {
+      info_.mutable_outputs(i)->set_memory_kind(kinds[i]);
+    }
+  }
+  PjrtArgs<PJRT_Executable_ParameterMemoryKinds_Args> parameters;
+  parameters.executable = executable_.get();
+  if (api_.Call(api_.newer_table().PJRT_Executable_ParameterMemoryKinds, parameters).ok()) {
+    const auto kinds = Strings(parameters.memory_kinds, parameters.memory_kind_sizes, parameters.num_parameters);
+    for (int i = 0; i < std::min<int>(info_.parameters_size(), static_cast<int>(kinds.size())); ++i) {
+      info_.mutable_parameters(i)->set_memory_kind(kinds[i]);
+    }
+  }
+}
+
+// What a plugin does not know stays zero.
+void PjrtProgram::DescribeSizes() {
+  PjrtArgs<PJRT_Executable_Fingerprint_Args> fingerprint;
+  fingerprint.executable = executable_.get();
+  if (api_.Call(api_.table().PJRT_Executable_Fingerprint, fingerprint).ok()) {
+    info_.set_fingerprint(std::string(fingerprint.executable_fingerprint, fingerprint.executable_fingerprint_size));
+  }
+  PjrtArgs<PJRT_Executable_SizeOfGeneratedCodeInBytes_Args> code;
+  code.executable = executable_.get();
+  if (api_.Call(api_.table().PJRT_Executable_SizeOfGeneratedCodeInBytes, code).ok()) {
+    info_.set_code_bytes(code.size_in_bytes);
+  }
+  PjrtArgs<PJRT_Executable_GetCompiledMemoryStats_Args> memory;
+  memory.executable = executable_.get();
+  if (!api_.Call(api_.table().PJRT_Executable_GetCompiledMemoryStats, memory).ok()) return;
+  proto::CompiledMemoryStats& stats = *info_.mutable_memory();
+  stats.set_generated_code_size_bytes(memory.generated_code_size_in_bytes);
+  stats.set_argument_size_bytes(memory.argument_size_in_bytes);
+  stats.set_output_size_bytes(memory.output_size_in_bytes);
+  stats.set_alias_size_bytes(memory.alias_size_in_bytes);
+  stats.set_temp_size_bytes(memory.temp_size_in_bytes);
+  stats.set_host_generated_code_size_bytes(memory.host_generated_code_size_in_bytes);
+  stats.set_host_argument_size_bytes(memory.host_argument_size_in_bytes);
+  stats.set_host_output_size_bytes(memory.host_output_size_in_bytes);
+  stats.set_host_alias_size_bytes(memory.host_alias_size_in_bytes);
+  stats.set_host_temp_size_bytes(memory.host_temp_size_in_bytes);
+  stats.set_peak_memory_bytes(memory.peak_memory_in_bytes);
+}
+
+std::shared_ptr<DeviceBuffer> PjrtProgram::WrapOutput(PjrtBufferHandle buffer, int output) {
+  Output& place = outputs_[output];
+  int64_t size = place.size_bytes.load(std::memory_order_relaxed);
+  if (size < 0) {
+    size = OnDeviceBytes(buffer).value_or(0);
+    place.size_bytes.store(size, std::memory_order_relaxed);
+  }
+  return std::make_shared<PjrtBuffer>(std::move(buffer), place.type, size);
+}
+
+absl::StatusOr<xla::HloModuleProto> PjrtProgram::OptimizedModule() const {
+  PjrtArgs<PJRT_Program> program;
+  PjrtArgs<PJRT_Executable_OptimizedProgram_Args> args;
+  args.executable = executable_.get();
+  args.program = &program;
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OptimizedProgram, args));  // says how long it is
+  std::string code(program.code_size, '\0');
+  program.code = code.data();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OptimizedProgram, args));
+  return ParseOptimizedProgram(absl::string_view(program.format, program.format_size), code);
+}
+
+absl::StatusOr<std::map<std::string, double>> PjrtProgram::CostAnalysis() const {
+  PjrtArgs<PJRT_Executable_GetCostAnalysis_Args> args;
+  args.executable = executable_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_GetCostAnalysis, args));
+  std::map<std::string, double> costs;
+  for (const proto::Attribute& property : ToAttributes(args.properties, args.num_properties)) {
+    if (property.value_case() == proto::Attribute::kDoubleValue) costs[property.name()] = property.double_value();
+    if (property.value_case() == proto::Attribute::kIntValue) {
+      costs[property.name()] = static_cast<double>(property.int_value());
+    }
+  }
+  return costs;
+}
+
+}  // namespace causeway

@@ -1,0 +1,67 @@
+// A loaded executable with what is known of it.
+//
+// Threading: thread-safe. Lifetime: destroyed before its runtime; may be destroyed while its launches run.
+#ifndef CAUSEWAY_PJRT_PJRT_PROGRAM_H_
+#define CAUSEWAY_PJRT_PJRT_PROGRAM_H_
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pjrt/pjrt_buffer.h"
+#include "pjrt/pjrt_client.h"
+#include "worker/device_runtime.h"
+#include "xla/service/hlo.pb.h"
+
+namespace causeway {
+
+class PjrtProgram final : public DeviceProgram {
+ public:
+  // Compiles for `request.devices`. INVALID_ARGUMENT where they do not fit the options' replicas and partitions,
+  // otherwise the plugin's error.
+  static absl::StatusOr<std::shared_ptr<PjrtProgram>> Compile(const PjrtClient& client, const CompileRequest& request);
+
+  const proto::ProgramInfo& info() const override { return info_; }
+  const std::vector<int>& devices() const override { return devices_; }
+
+  PJRT_LoadedExecutable* loaded() const { return loaded_.get(); }
+
+  int num_outputs() const { return static_cast<int>(outputs_.size()); }
+
+  // Wraps what a launch left at place `output`.
+  std::shared_ptr<DeviceBuffer> WrapOutput(PjrtBufferHandle buffer, int output);
+
+  // The optimised program, again from the plugin: it is large, and asked for seldom.
+  absl::StatusOr<xla::HloModuleProto> OptimizedModule() const;
+
+  absl::StatusOr<std::map<std::string, double>> CostAnalysis() const;
+
+ private:
+  struct Output {
+    std::shared_ptr<const BufferType> type;
+    std::atomic<int64_t> size_bytes{-1};  // on the device; -1 until a launch has shown it
+  };
+
+  PjrtProgram(const PjrtClient& client, PjrtLoadedExecutableHandle loaded, std::vector<int> devices)
+      : api_(client.api()), loaded_(std::move(loaded)), devices_(std::move(devices)) {}
+
+  absl::Status Describe(const PjrtClient& client, bool tupled_arguments);
+  absl::Status CheckDeviceOrder(const PjrtClient& client) const;
+  absl::Status DescribeOutputs();
+  void DescribeMemoryKinds(const PjrtClient& client);
+  void DescribeSizes();
+
+  const PjrtApi& api_;
+  const PjrtLoadedExecutableHandle loaded_;
+  PjrtExecutableHandle executable_;
+  const std::vector<int> devices_;
+  proto::ProgramInfo info_;
+  std::vector<Output> outputs_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_PJRT_PJRT_PROGRAM_H_

@@ -1,0 +1,51 @@
+// Devices that are not there: a DeviceRuntime whose launches take a fixed time and whose buffers have sizes but no
+// data.
+//
+//   SimulatedRuntimeOptions options;
+//   options.devices = 8;
+//   options.launch_time = absl::Microseconds(50);
+//   std::unique_ptr<DeviceRuntime> runtime = MakeSimulatedRuntime(options);
+//   auto program = runtime->Compile(SimulatedProgram(info, {0, 1}));
+//
+// A device runs its launches one after the other, in the order in which they were given to it; a launch on several
+// devices starts when it is the next on all of them and its arguments are ready, and leaves them together. Reading a
+// buffer gives zeros.
+//
+// Threading: thread-safe. Callbacks come where `run_after` calls, or on the calling thread, never under a lock.
+// Lifetime: as DeviceRuntime; what `run_after` holds may outlive the runtime.
+#ifndef CAUSEWAY_SIM_SIMULATED_RUNTIME_H_
+#define CAUSEWAY_SIM_SIMULATED_RUNTIME_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "worker/device_runtime.h"
+
+namespace causeway {
+
+struct SimulatedRuntimeOptions {
+  int devices = 1;
+  std::string platform = "sim";
+  absl::Duration launch_time = absl::ZeroDuration();
+
+  // Calls the function once, `delay` from now, on any thread but not within this call. Empty: the runtime has a timer
+  // thread of its own, which ends with it and calls what is left at once.
+  std::function<void(absl::Duration delay, std::function<void()> call)> run_after;
+
+  // What becomes of a launch of this program. Empty: all succeed.
+  std::function<absl::Status(const proto::ProgramInfo& program)> outcome;
+};
+
+std::unique_ptr<DeviceRuntime> MakeSimulatedRuntime(SimulatedRuntimeOptions options);
+
+// The only programs that simulated devices take: their code is what there is to know of them. Outputs' shapes, the
+// number of parameters and donation are honoured.
+CompileRequest SimulatedProgram(const proto::ProgramInfo& info, std::vector<int> devices);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SIM_SIMULATED_RUNTIME_H_

@@ -1,0 +1,50 @@
+// The worker core: everything a worker decides, as one deterministic state machine.
+//
+//   WorkerCore core(options, hello);
+//   core.Handle(FrameIn{message}, clock.Now(), actions);     // what is to be done comes out through `actions`
+//
+// It holds the names of buffers, the queues of launches, and what waits for what. It never holds a device buffer, a byte of an array,
+// a socket or a thread: those are the shell's (shell.h), which names them by the keys in events.h.
+//
+// What it answers: every Compile, Launch, Put, ReceiveHost, Copy with something to make, Fetch, Query and Ping by exactly one
+// report, unless the link goes first. What is wrong with a message is the error of what it asked for, and touches nothing else.
+//
+// Threading: none of its own; one call at a time. No clocks, no I/O: the same code runs live and under a simulator.
+// Cost: a launch costs O(devices * (arguments + outputs)).
+#ifndef CAUSEWAY_WORKER_CORE_H_
+#define CAUSEWAY_WORKER_CORE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/time/time.h"
+#include "proto/control.pb.h"
+#include "worker/events.h"
+
+namespace causeway::worker {
+
+struct CoreOptions {
+  // Host memory for what clients send, for what they fetch and for what other arrays take: so much for each. What is above it
+  // waits for its turn.
+  int64_t staging_bytes = int64_t{1} << 30;
+};
+
+class WorkerCore {
+ public:
+  // `hello` is said on every new link; it names the devices.
+  WorkerCore(const CoreOptions& options, proto::Hello hello);
+  ~WorkerCore();
+  WorkerCore(const WorkerCore&) = delete;
+  WorkerCore& operator=(const WorkerCore&) = delete;
+
+  // Handles one event. `now` never goes back.
+  void Handle(Event event, absl::Time now, WorkerActions& out);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway::worker
+
+#endif  // CAUSEWAY_WORKER_CORE_H_

@@ -1,0 +1,48 @@
+#include "worker/host_block.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway::worker {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+}  // namespace
+
+std::shared_ptr<HostBlock> HostBlock::Allocate(int64_t bytes) {
+  auto block = std::make_shared<HostBlock>();
+  // At least one, so that an empty shard has an address as well.
+  const int64_t rounded_bytes = std::max<int64_t>((bytes + kAlignment - 1) / kAlignment, 1) * kAlignment;
+  void* memory = std::aligned_alloc(kAlignment, rounded_bytes);
+  if (memory == nullptr) return block;
+  block->owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
+  block->writable = static_cast<char*>(memory);
+  block->bytes = absl::MakeSpan(block->writable, bytes);
+  return block;
+}
+
+std::shared_ptr<HostBlock> HostBlock::Adopt(std::string data) {
+  auto block = std::make_shared<HostBlock>();
+  const auto owned = std::make_shared<const std::string>(std::move(data));
+  block->bytes = *owned;
+  block->owner = owned;
+  return block;
+}
+
+std::shared_ptr<HostBlock> HostBlock::View(HostBytes bytes) {
+  auto block = std::make_shared<HostBlock>();
+  block->owner = std::move(bytes.owner);
+  block->bytes = bytes.bytes;
+  return block;
+}
+
+absl::Status HostBlock::Check(int64_t needed_bytes) const {
+  if (owner != nullptr && static_cast<int64_t>(bytes.size()) >= needed_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the worker has no ", needed_bytes, " bytes of host memory"));
+}
+
+}  // namespace causeway::worker

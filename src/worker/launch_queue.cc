@@ -1,0 +1,254 @@
+#include "worker/launch_queue.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway::worker {
+
+void LaunchQueue::Launch(const proto::Launch& message) {
+  absl::StatusOr<ProgramRef> program = programs_.Find(ProgramId{message.program()});
+  if (!program.ok()) {
+    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0);
+  }
+  auto owned = std::make_unique<Entry>();
+  Entry& launch = *owned;
+  launch.key = LaunchKey{++last_key_};
+  launch.number = message.number();
+  launch.life = context_.life;
+  launch.program = *std::move(program);
+  launch.options.launch_id = message.launch_id();
+  launch.options.non_donatable.assign(message.non_donatable().begin(), message.non_donatable().end());
+  launches_.emplace(launch.key, std::move(owned));
+
+  Capture(launch, message);
+  if (launch.program->state == Program::State::kCompiled) Claim(launch);
+  for (int device : launch.program->devices) queues_[device].push_back(&launch);
+  dirty_.push_back(launch.program->devices.front());
+}
+
+void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
+  const std::vector<int>& devices = launch.program->devices;
+  launch.parameters = message.arguments_size();
+  launch.arguments.reserve(devices.size() * message.arguments_size());
+  launch.outputs.reserve(devices.size() * message.outputs_size());
+  for (size_t shard = 0; shard < devices.size(); ++shard) {
+    for (uint64_t array : message.arguments()) {
+      absl::StatusOr<BufferRef> found = context_.store.Find(ArrayId{array}, static_cast<int>(shard));
+      if (!found.ok()) {
+        launch.refused.Update(found.status());
+        continue;
+      }
+      if (!(*found)->failed() && (*found)->device() != devices[shard]) {
+        launch.refused.Update(absl::InvalidArgumentError(
+            absl::StrCat("an argument's shard ", shard, " lies on device ", (*found)->device(), ", the program wants it on ",
+                         devices[shard])));
+      }
+      launch.arguments.push_back(*std::move(found));
+      Wait(launch, &Store::WhenPlaced, launch.arguments.back());
+    }
+  }
+  for (size_t shard = 0; shard < devices.size(); ++shard) {
+    for (uint64_t array : message.outputs()) {
+      launch.outputs.push_back(context_.store.Promise(devices[shard]));
+      launch.refused.Update(context_.store.Bind(ArrayId{array}, static_cast<int>(shard), launch.outputs.back()));
+    }
+  }
+}
+
+void LaunchQueue::Claim(Entry& launch) {
+  launch.claimed = true;
+  if (!launch.refused.ok()) return;
+  const auto& kept = launch.options.non_donatable;
+  for (int parameter : launch.program->donated) {
+    if (parameter < 0 || parameter >= launch.parameters) continue;
+    if (std::find(kept.begin(), kept.end(), parameter) != kept.end()) continue;
+    for (size_t device = 0; device < launch.program->devices.size(); ++device) {
+      launch.donated.push_back(launch.arguments[device * launch.parameters + parameter]);
+      context_.store.Donate(launch.donated.back());
+    }
+  }
+}
+
+void LaunchQueue::Wait(Entry& launch, void (Store::*when)(const BufferRef&, Continuation), const BufferRef& buffer) {
+  if (buffer->failed()) {
+    launch.poisoned = true;
+    return;
+  }
+  if (when == &Store::WhenPlaced && !buffer->promised()) return;
+  ++launch.waiting_for;
+  (context_.store.*when)(buffer, [this, key = launch.key](bool ok) { OnWaited(key, ok); });
+}
+
+void LaunchQueue::OnWaited(LaunchKey key, bool ok) {
+  const auto found = launches_.find(key);
+  if (found == launches_.end()) return;
+  Entry& launch = *found->second;
+  --launch.waiting_for;
+  if (!ok) launch.poisoned = true;
+  if (launch.waiting_for == 0 || launch.poisoned) dirty_.push_back(launch.program->devices.front());
+}
+
+void LaunchQueue::OnCompiled(const Program& program) {
+  dirty_.insert(dirty_.end(), program.devices.begin(), program.devices.end());
+}
+
+bool LaunchQueue::Settle() {
+  bool any = false;
+  while (!dirty_.empty()) {
+    const std::deque<Entry*>& queue = queues_[dirty_.front()];
+    dirty_.pop_front();
+    if (!queue.empty()) any |= TryStart(*queue.front());
+  }
+  return any;
+}
+
+bool LaunchQueue::TryStart(Entry& launch) {
+  if (launch.state != Entry::State::kQueued) return false;
+  const Program& program = *launch.program;
+  const bool first_everywhere = std::all_of(program.devices.begin(), program.devices.end(),
+                                            [&](int device) { return queues_[device].front() == &launch; });
+  if (!first_everywhere || program.state == Program::State::kCompiling) return false;
+  if (absl::Status error = ErrorOf(launch); !error.ok()) {
+    Leave(launch);
+    End(launch, error);
+    return true;
+  }
+  if (launch.waiting_for > 0) return false;
+  if (!launch.claimed) Claim(launch);
+  for (const BufferRef& buffer : launch.donated) {
+    if (!Store::unread(buffer)) Wait(launch, &Store::WhenUnread, buffer);
+  }
+  if (launch.waiting_for > 0) return false;
+  if (program.has_collectives && collective_running_) {
+    held_back_.push_back(program.devices.front());
+    return false;
+  }
+  Start(launch);
+  return true;
+}
+
+absl::Status LaunchQueue::ErrorOf(const Entry& launch) const {
+  if (launch.program->state == Program::State::kFailed) return launch.program->error;
+  if (!launch.refused.ok()) return launch.refused;
+  if (launch.waiting_for > 0 && !launch.poisoned) return absl::OkStatus();
+  for (const BufferRef& argument : launch.arguments) {
+    if (argument->failed()) return argument->error();
+  }
+  return absl::OkStatus();
+}
+
+void LaunchQueue::Start(Entry& launch) {
+  launch.state = Entry::State::kExecuting;
+  launch.started = context_.now;
+  if (launch.program->has_collectives) collective_running_ = true;
+  ExecuteRequest request;
+  request.launch = launch.key;
+  request.program = launch.program->key;
+  request.thread_device = launch.program->devices.front();
+  request.arguments.reserve(launch.arguments.size());
+  for (const BufferRef& argument : launch.arguments) request.arguments.push_back(argument->key());
+  request.outputs.reserve(launch.outputs.size());
+  for (const BufferRef& output : launch.outputs) request.outputs.push_back(output->key());
+  request.options = std::move(launch.options);
+  context_.out->Execute(std::move(request));
+}
+
+void LaunchQueue::OnReturned(ExecuteReturned event) {
+  const auto found = launches_.find(event.launch);
+  if (found == launches_.end()) return;
+  Entry& launch = *found->second;
+  Leave(launch);
+  if (!event.output_bytes.ok()) return End(launch, event.output_bytes.status());
+
+  for (size_t i = 0; i < launch.outputs.size(); ++i) {
+    const int64_t bytes = (*event.output_bytes)[i];
+    launch.output_bytes += bytes;
+    context_.store.Place(launch.outputs[i], bytes);
+  }
+  for (const BufferRef& buffer : launch.donated) context_.store.Consume(buffer);
+  launch.donated.clear();
+  launch.arguments.clear();
+  launch.state = Entry::State::kRunning;
+  if (event.finished) launch.finished = std::move(event.finished);
+  if (launch.finished) End(launch, *launch.finished);
+}
+
+void LaunchQueue::OnFinished(const LaunchFinished& event) {
+  const auto found = launches_.find(event.launch);
+  if (found == launches_.end()) return;
+  Entry& launch = *found->second;
+  if (launch.state == Entry::State::kExecuting) {
+    launch.finished = event.status;
+    return;
+  }
+  End(launch, event.status);
+}
+
+void LaunchQueue::Leave(Entry& launch) {
+  for (int device : launch.program->devices) {
+    std::deque<Entry*>& queue = queues_[device];
+    queue.erase(std::find(queue.begin(), queue.end(), &launch));
+    dirty_.push_back(device);
+  }
+}
+
+void LaunchQueue::End(Entry& launch, const absl::Status& status) {
+  for (const BufferRef& output : launch.outputs) {
+    if (status.ok()) {
+      context_.store.SetReady(output);
+    } else {
+      context_.store.Fail(output, status);
+    }
+  }
+  const bool ran = launch.state != Entry::State::kQueued;
+  if (ran && launch.program->has_collectives) {
+    collective_running_ = false;
+    dirty_.insert(dirty_.end(), held_back_.begin(), held_back_.end());
+    held_back_.clear();
+  }
+  ReportDone(launch.number, launch.life, status, ran ? context_.now - launch.started : absl::ZeroDuration(),
+             launch.output_bytes);
+  launches_.erase(launch.key);
+}
+
+void LaunchQueue::DropSession(SessionId session, const absl::Status& why) {
+  DropIf([session](const Entry& launch) { return SessionOf(launch.program->id) == session; }, why);
+}
+
+void LaunchQueue::DropAll(const absl::Status& why) {
+  DropIf([](const Entry&) { return true; }, why);
+}
+
+void LaunchQueue::DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why) {
+  std::vector<Entry*> dropped;
+  for (const auto& [key, launch] : launches_) {
+    if (launch->state == Entry::State::kQueued && condition(*launch)) dropped.push_back(launch.get());
+  }
+  std::sort(dropped.begin(), dropped.end(), [](const Entry* a, const Entry* b) { return a->key < b->key; });
+  for (Entry* launch : dropped) {
+    Leave(*launch);
+    End(*launch, why);
+  }
+}
+
+void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run,
+                             int64_t output_bytes) {
+  if (life != done_life_) Flush();
+  done_life_ = life;
+  proto::LaunchDone& done = *done_.mutable_launches_done()->add_done();
+  done.set_number(number);
+  if (!status.ok()) *done.mutable_status() = ToProto(status);
+  done.set_run_us(absl::ToInt64Microseconds(run));
+  done.set_output_bytes(output_bytes);
+}
+
+void LaunchQueue::Flush() {
+  if (done_.launches_done().done().empty()) return;
+  context_.Report(done_life_, done_);
+  done_.mutable_launches_done()->clear_done();
+}
+
+}  // namespace causeway::worker

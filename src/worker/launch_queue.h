@@ -1,0 +1,107 @@
+// The launches of a worker: one first-come-first-served queue a device, in the controller's order.
+//
+// A launch starts when it is at the head of the queues of all its devices, its program is compiled and all its arguments are
+// placed (the plugin itself waits for those that are not computed). It leaves the queues when the plugin has taken it, so that the
+// next one is handed over while it still runs. Where an argument has failed it does not run: its outputs hold that error.
+//
+// One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads, and a
+// second one could hold the threads that the first still needs.
+//
+// Threading: none of its own, as all of the core.
+// Cost: O(devices * (arguments + outputs)) a launch.
+#ifndef CAUSEWAY_WORKER_LAUNCH_QUEUE_H_
+#define CAUSEWAY_WORKER_LAUNCH_QUEUE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/ids.h"
+#include "proto/control.pb.h"
+#include "worker/context.h"
+#include "worker/events.h"
+#include "worker/programs.h"
+
+namespace causeway::worker {
+
+class LaunchQueue {
+ public:
+  LaunchQueue(Context& context, Programs& programs)
+      : context_(context), programs_(programs), queues_(context.devices) {}
+
+  // The outputs exist from now on; the arguments are those that have their names now.
+  void Launch(const proto::Launch& message);
+
+  void OnCompiled(const Program& program);
+  void OnReturned(ExecuteReturned event);
+  void OnFinished(const LaunchFinished& event);
+
+  // Launches that have not started end with `why`; the others run on.
+  void DropSession(SessionId session, const absl::Status& why);
+  void DropAll(const absl::Status& why);
+
+  // Starts what may start. True if anything did, or failed.
+  bool Settle();
+
+  // Reports all that is done, in one message.
+  void Flush();
+
+  // Launches that have not finished.
+  int64_t size() const { return static_cast<int64_t>(launches_.size()); }
+
+ private:
+  struct Entry {
+    enum class State { kQueued, kExecuting, kRunning };
+
+    LaunchKey key;
+    uint64_t number;
+    Life life;
+    ProgramRef program;
+    ExecuteOptions options;
+    State state = State::kQueued;
+    int parameters = 0;
+    std::vector<BufferRef> arguments;  // by device, then parameter; released once the plugin has them
+    std::vector<BufferRef> outputs;    // by device, then output
+    std::vector<BufferRef> donated;    // of the arguments; known once the program is compiled
+    bool claimed = false;              // `donated` is known
+    int waiting_for = 0;               // arguments not placed, or to be taken and still being read
+    bool poisoned = false;             // an argument has failed
+    absl::Status refused;              // the message itself was wrong
+    absl::Time started;
+    int64_t output_bytes = 0;
+    std::optional<absl::Status> finished;  // before the plugin returned
+  };
+
+  void Capture(Entry& launch, const proto::Launch& message);
+  void Claim(Entry& launch);
+  bool TryStart(Entry& launch);
+  absl::Status ErrorOf(const Entry& launch) const;
+  void Start(Entry& launch);
+  void Wait(Entry& launch, void (Store::*when)(const BufferRef&, Continuation), const BufferRef& buffer);
+  void OnWaited(LaunchKey key, bool ok);
+  void Leave(Entry& launch);
+  void End(Entry& launch, const absl::Status& status);
+  void DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why);
+  void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes);
+
+  Context& context_;
+  Programs& programs_;
+  uint64_t last_key_ = 0;
+  absl::flat_hash_map<LaunchKey, std::unique_ptr<Entry>> launches_;
+  std::vector<std::deque<Entry*>> queues_;  // by device: launches that the plugin has not taken
+  std::deque<int> dirty_;                   // devices whose head may be able to start
+  bool collective_running_ = false;
+  std::vector<int> held_back_;  // devices whose head waits for that
+  proto::ToController done_;    // of done_life_, to be sent
+  Life done_life_{0};
+};
+
+}  // namespace causeway::worker
+
+#endif  // CAUSEWAY_WORKER_LAUNCH_QUEUE_H_

@@ -1,0 +1,161 @@
+#include "worker/link_keeper.h"
+
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/limits.h"
+
+namespace causeway::worker {
+
+LinkKeeper::LinkKeeper(Dial dial, LinkKeeperOptions options, LinkUser* user)
+    : dial_(std::move(dial)), options_(std::move(options)), user_(user), delay_(options_.min_delay) {
+  thread_ = std::thread([this] { Keep(); });
+  pthread_setname_np(thread_.native_handle(), "cw-link");
+}
+
+LinkKeeper::~LinkKeeper() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+    changed_.SignalAll();
+    if (dialling_ != nullptr) {
+      MutexLock dial_lock(&dialling_->mu);
+      dialling_->given_up = true;
+      dialling_->changed.SignalAll();
+    }
+  }
+  thread_.join();
+}
+
+void LinkKeeper::Keep() {
+  while (true) {
+    const absl::StatusOr<std::shared_ptr<Link>> link = Connect();
+    absl::Status why = link.status();
+    if (link.ok()) why = Serve(*link);
+    const absl::Time until = absl::Now() + NextDelay();
+    MutexLock lock(&mu_);
+    if (!stopping_) SayWhy(why);
+    while (!stopping_ && absl::Now() < until) changed_.WaitWithTimeout(&mu_, until - absl::Now());
+    if (stopping_) return;
+  }
+}
+
+absl::StatusOr<std::shared_ptr<Link>> LinkKeeper::Connect() {
+  const auto dialled = std::make_shared<Dialled>();
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return absl::CancelledError("stopping");
+    dialling_ = dialled;
+  }
+  dial_([dialled](absl::StatusOr<std::unique_ptr<Link>> link) {
+    MutexLock lock(&dialled->mu);
+    if (dialled->given_up) return;
+    dialled->link = std::make_unique<absl::StatusOr<std::unique_ptr<Link>>>(std::move(link));
+    dialled->changed.SignalAll();
+  });
+  MutexLock lock(&dialled->mu);
+  while (dialled->link == nullptr && !dialled->given_up) dialled->changed.Wait(&dialled->mu);
+  dialled->given_up = true;
+  if (dialled->link == nullptr) return absl::CancelledError("stopping");
+  absl::StatusOr<std::unique_ptr<Link>> link = std::move(*dialled->link);
+  if (!link.ok()) return link.status();
+  return std::shared_ptr<Link>(*std::move(link));
+}
+
+absl::Status LinkKeeper::Serve(const std::shared_ptr<Link>& link) {
+  {
+    MutexLock lock(&mu_);
+    link_ = link;
+    closed_ = false;
+    welcome_ = false;
+    refusal_ = absl::OkStatus();
+    allowed_silence_ = options_.welcome_timeout;
+    last_frame_ = absl::Now();
+  }
+  link->Start(this);
+  user_->OnUp(link);
+
+  absl::Status why;
+  {
+    MutexLock lock(&mu_);
+    bool closing = false;
+    while (!closed_) {
+      const absl::Duration left = last_frame_ + allowed_silence_ - absl::Now();
+      if (!closing && (stopping_ || left <= absl::ZeroDuration())) {
+        closing = true;
+        const absl::Status reason = stopping_ ? absl::OkStatus()
+                                              : absl::UnavailableError(absl::StrCat(
+                                                    "nothing was heard for ", absl::FormatDuration(allowed_silence_)));
+        mu_.Unlock();
+        link->Close(reason);
+        mu_.Lock();
+      } else if (closing) {
+        changed_.Wait(&mu_);
+      } else {
+        changed_.WaitWithTimeout(&mu_, left);
+      }
+    }
+    link_ = nullptr;
+    why = refusal_.ok() ? why_closed_ : refusal_;
+    if (welcome_) delay_ = options_.min_delay;
+  }
+  user_->OnLost();
+  return why;
+}
+
+void LinkKeeper::SayWhy(const absl::Status& why) {
+  std::string text = absl::StrCat(why.message());
+  if (text == said_) return;
+  said_ = std::move(text);
+  spdlog::warn("waiting for the controller at {}: {}", options_.controller, said_);
+}
+
+absl::Duration LinkKeeper::NextDelay() {
+  const double jitter = std::uniform_real_distribution<double>(0.5, 1.0)(random_);
+  return std::exchange(delay_, std::min(2 * delay_, options_.max_delay)) * jitter;
+}
+
+// ---------------------------------------------------------------- the link's thread
+
+void LinkKeeper::OnFrame(std::string frame) {
+  proto::ToWorker message;
+  std::shared_ptr<Link> link;
+  const bool good = message.ParseFromString(frame);
+  {
+    MutexLock lock(&mu_);
+    last_frame_ = absl::Now();
+    link = link_;
+    if (message.has_goodbye()) {
+      refusal_ = absl::Status(static_cast<absl::StatusCode>(message.goodbye().status().code()),
+                              message.goodbye().status().message());
+    }
+  }
+  if (!good) return link->Close(absl::InvalidArgumentError("the controller sent what is no message"));
+  if (message.has_welcome()) {
+    link->SetMaxFrameBytes(kMaxControlFrameBytes);
+    OnWelcome(message.welcome());
+  }
+  user_->OnFrame(std::move(message));
+}
+
+void LinkKeeper::OnWelcome(const proto::Welcome& welcome) {
+  spdlog::info("joined the cluster at {} as worker {}", options_.controller, welcome.worker());
+  MutexLock lock(&mu_);
+  welcome_ = true;
+  said_.clear();
+  if (welcome.heartbeat_timeout_ms() > 0) allowed_silence_ = absl::Milliseconds(welcome.heartbeat_timeout_ms());
+}
+
+void LinkKeeper::OnClosed(absl::Status why) {
+  MutexLock lock(&mu_);
+  closed_ = true;
+  why_closed_ = std::move(why);
+  changed_.SignalAll();
+}
+
+}  // namespace causeway::worker

@@ -1,0 +1,85 @@
+#include "worker/programs.h"
+
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+
+namespace causeway::worker {
+
+Program::~Program() { owner.gone_.push_back(key); }
+
+void Programs::Compile(proto::Compile request) {
+  const ProgramId id{request.program()};
+  if (programs_.contains(id)) {
+    return ReportFailure(id, absl::AlreadyExistsError(absl::StrCat("program ", Raw(id), " exists already")));
+  }
+  auto program = std::make_shared<Program>(*this, ProgramKey{++last_key_}, id, context_.life);
+  absl::flat_hash_set<int> seen;
+  for (int device : request.devices()) {
+    if (device < 0 || device >= context_.devices || !seen.insert(device).second) {
+      return ReportFailure(id, absl::InvalidArgumentError(absl::StrCat(
+                                   "device ", device, " is named twice or is none of the ", context_.devices, " here")));
+    }
+    program->devices.push_back(device);
+  }
+  if (program->devices.empty()) return ReportFailure(id, absl::InvalidArgumentError("a program without devices"));
+
+  programs_.emplace(id, program);
+  compiling_.emplace(program->key, program);
+  context_.out->Compile(program->key, CompileRequest{std::move(*request.mutable_format()),
+                                                     std::move(*request.mutable_code()),
+                                                     std::move(*request.mutable_options()), program->devices});
+}
+
+ProgramRef Programs::OnCompileDone(CompileDone event) {
+  const auto found = compiling_.find(event.program);
+  if (found == compiling_.end()) return nullptr;
+  ProgramRef program = std::move(found->second);
+  compiling_.erase(found);
+
+  proto::ToController message;
+  proto::Compiled& report = *message.mutable_compiled();
+  report.set_program(Raw(program->id));
+  report.set_compile_us(absl::ToInt64Microseconds(event.took));
+  *report.mutable_status() = ToProto(event.info.status());
+  if (event.info.ok()) {
+    program->state = Program::State::kCompiled;
+    program->donated.assign(event.info->donated_parameters().begin(), event.info->donated_parameters().end());
+    program->has_collectives = event.info->has_collectives() && program->devices.size() > 1;
+    *report.mutable_info() = *std::move(event.info);
+  } else {
+    program->state = Program::State::kFailed;
+    program->error = event.info.status();
+  }
+  context_.Report(program->life, message);
+  return program;
+}
+
+absl::StatusOr<ProgramRef> Programs::Find(ProgramId id) const {
+  const auto found = programs_.find(id);
+  if (found == programs_.end()) {
+    return absl::NotFoundError(absl::StrCat("the worker has no program ", Raw(id) & kMaxPerSession, " of session ",
+                                            Raw(SessionOf(id))));
+  }
+  return found->second;
+}
+
+void Programs::DropSession(SessionId session) {
+  programs_.erase(programs_.lower_bound(MakeProgramId(session, 0)),
+                  programs_.upper_bound(MakeProgramId(session, kMaxPerSession)));
+}
+
+void Programs::Sweep() {
+  for (ProgramKey key : gone_) context_.out->DropProgram(key);
+  gone_.clear();
+}
+
+void Programs::ReportFailure(ProgramId id, const absl::Status& status) {
+  proto::ToController message;
+  message.mutable_compiled()->set_program(Raw(id));
+  *message.mutable_compiled()->mutable_status() = ToProto(status);
+  context_.Report(context_.life, message);
+}
+
+}  // namespace causeway::worker

@@ -1,0 +1,135 @@
+"""The runner itself: what it counts, what it excuses, and that a test which kills the interpreter costs no other."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conformance import limits, report
+from conformance.limits import Limit
+from conformance.session import Outcome, Selection, run
+from conformance.suite import REPOSITORY, Side, SuiteError, unpack
+
+PASSED = Outcome("passed")
+FAILED = Outcome("failed", error="ValueError: no such thing")
+SKIPPED = Outcome("skipped", error="not on this platform")
+NO_SUCH_THING = Limit(("a_test.py::T::x*",), "no such thing", "the client has none")
+
+
+def test_what_does_not_pass_on_stock_counts_nowhere():
+    counts = report.compare({"a_test.py::T::x": FAILED, "a_test.py::T::y": SKIPPED}, {}, [])
+    assert report.total(counts) == report.Count()
+
+
+def test_a_test_that_is_skipped_or_missing_here_has_failed():
+    stock = dict.fromkeys(["a_test.py::T::x", "a_test.py::T::y", "b_test.py::T::z"], PASSED)
+    counts = report.compare(stock, {"a_test.py::T::x": PASSED, "a_test.py::T::y": SKIPPED}, [])
+    assert (counts["a_test"].passed_here, counts["a_test"].ratio) == (1, 0.5)
+    assert list(report.total(counts).failed) == ["a_test.py::T::y", "b_test.py::T::z"]
+
+
+def test_an_excused_test_leaves_the_ratio_alone():
+    stock = {"a_test.py::T::x1": PASSED, "a_test.py::T::y": PASSED}
+    counts = report.compare(stock, {"a_test.py::T::x1": FAILED, "a_test.py::T::y": PASSED}, [NO_SUCH_THING])
+    assert list(counts["a_test"].excused) == ["a_test.py::T::x1"]
+    assert counts["a_test"].ratio == 1.0
+
+
+def test_an_excuse_holds_only_for_the_failure_it_names():
+    assert NO_SUCH_THING.excuses("a_test.py::T::x1", FAILED)
+    assert not NO_SUCH_THING.excuses("a_test.py::T::y", FAILED)
+    assert not NO_SUCH_THING.excuses("a_test.py::T::x1", Outcome("failed", error="Segmentation fault"))
+    assert not NO_SUCH_THING.excuses("a_test.py::T::x1", PASSED)
+
+
+def test_excuses_for_what_passes_or_does_not_exist_are_reported():
+    x, y = "a_test.py::T::x", "a_test.py::T::y"
+    assert limits.stale([NO_SUCH_THING], {x: FAILED}, [x]) == []
+    assert "passes" in limits.stale([NO_SUCH_THING], {x: PASSED}, [x])[0]
+    assert "no such test" in limits.stale([NO_SUCH_THING], {y: PASSED}, [y])[0]
+    assert limits.stale([NO_SUCH_THING], {"b_test.py::T::x": PASSED}, ["b_test.py::T::x"]) == []
+
+
+def test_a_limit_without_a_reason_is_refused(tmp_path):
+    file = tmp_path / "limits.toml"
+    file.write_text('[[limit]]\ntests = ["a_test.py::T::x"]\nerror = "e"\n', encoding="utf-8")
+    with pytest.raises(SuiteError, match="limit 1"):
+        limits.load(file)
+
+
+def test_the_files_limits_are_well_formed():
+    assert limits.load()
+
+
+def test_a_missing_archive_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(SuiteError, match=r"nowhere\.tar\.gz"):
+        unpack(tmp_path / "nowhere.tar.gz", tmp_path)
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A suite of one file, in which the second test takes the interpreter with it."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "a_test.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            import pytest
+
+            def test_before(): pass
+            def test_deadly(): os._exit(3)
+            def test_failing(): raise ValueError("first line\\nsecond line")
+            def test_lost():
+                raise RuntimeError("UNAVAILABLE: Connection to IFRT proxy server was terminated: CANCELLED")
+            def test_skipped(): pytest.skip("because")
+            def test_after(): pass
+            """
+        ),
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def test_a_crash_or_a_lost_connection_costs_one_test_only(suite):
+    seen = []
+    results = run(
+        Side("stock", {"JAX_PLATFORMS": "cpu"}),
+        suite,
+        Selection("crash", ["tests/a_test.py"]),
+        lambda settled, planned, failed: seen.append((settled, planned, failed)),
+    )
+    outcomes = {name.removeprefix("a_test.py::test_"): outcome.outcome for name, outcome in results.items()}
+    assert outcomes == {
+        "before": "passed",
+        "deadly": "failed",
+        "failing": "failed",
+        "lost": "failed",
+        "skipped": "skipped",
+        "after": "passed",
+    }
+    assert "status 3" in results["a_test.py::test_deadly"].error
+    assert results["a_test.py::test_failing"].error == "ValueError: first line"
+    assert "because" in results["a_test.py::test_skipped"].error
+    assert seen[-1] == (6, 6, 3)
+
+
+def test_what_pytest_cannot_collect_is_an_error_with_its_output(suite):
+    (suite / "tests" / "a_test.py").write_text("import no_such_module_anywhere\n", encoding="utf-8")
+    with pytest.raises(SuiteError, match="no_such_module_anywhere"):
+        run(Side("stock", {"JAX_PLATFORMS": "cpu"}), suite, Selection("broken", ["tests/a_test.py"]), lambda *_: None)
+
+
+@pytest.mark.skipif(not (REPOSITORY / "build/release").is_dir(), reason="needs the release build: make build")
+def test_a_few_of_jaxs_own_tests_pass_through_causeway():
+    command = [sys.executable, Path(__file__).with_name("run.py"), "--quick"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+    word, _, result = ran.stdout.splitlines()[-1].partition(" ")
+    assert word == "RESULT"
+    result = json.loads(result)
+    assert result["failed"] == 0, ran.stdout[-4000:]
+    assert set(result["files"]) == {"array_test", "jax_jit_test", "multi_device_test", "pmap_test", "random_test"}
