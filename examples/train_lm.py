@@ -79,18 +79,18 @@ def batches(text: np.ndarray, batch: int, seq: int, seed: int) -> Iterator[np.nd
 
 def prefetched(host: Iterator[np.ndarray], sharding: NamedSharding, depth: int = 2) -> Iterator[jax.Array]:
     """The host's batches on the devices, put there by a thread that is `depth` batches ahead."""
-    ready: queue.Queue[jax.Array | BaseException] = queue.Queue(depth)
+    ready: queue.Queue[jax.Array | BaseException | None] = queue.Queue(depth)
 
     def fill() -> None:
         try:
             for item in host:
                 ready.put(jax.device_put(item, sharding))
+            ready.put(None)
         except BaseException as error:
             ready.put(error)
 
     threading.Thread(target=fill, daemon=True).start()
-    while True:
-        item = ready.get()
+    while (item := ready.get()) is not None:
         if isinstance(item, BaseException):
             raise item
         yield item
@@ -208,7 +208,7 @@ def train(
     losses: list[float] = []
     start = time.perf_counter()
     with tqdm(total=options.steps, unit="step", mininterval=0.5 if sys.stderr.isatty() else 10) as bar:
-        for number, batch in enumerate(itertools.islice(data, options.steps)):
+        for number, batch in enumerate(data):
             state, loss = step(state, batch)
             pending.append(loss)
             while pending and (len(pending) > LOOK_AHEAD or number in (0, options.steps - 1)):
@@ -272,7 +272,8 @@ def main() -> None:
     )
 
     step = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated))
-    data = prefetched(batches(text[:split], options.batch, options.seq, options.seed), batch_sharding)
+    training = batches(text[:split], options.batch, options.seq, options.seed)
+    data = prefetched(itertools.islice(training, options.steps), batch_sharding)
     state, losses, tokens_per_s = train(state, step, data, options)
 
     evaluate = jax.jit(lambda params, batch: mean_loss(state.apply_fn, params, batch))

@@ -98,7 +98,7 @@ class EmbeddedCluster:
             *("/bin/sh", "-c", _RUN_THEN_REMOVE, str(folder), str(binary), "up"),
             *("--islands", str(sizes.islands), "--hosts", str(sizes.hosts), "--devices", str(sizes.devices)),
             *("--client-address", f"unix:{folder / 'client.sock'}", "--dir", str(log_folder)),
-            *("--exit-with-stdin", "--ready-fd", str(ready_write)),
+            *("--exit-with-stdin", "--ready-fd", str(ready_write), "--timeout", str(timeout_s)),
         ]
         with log.open("w+b") as output:
             process = subprocess.Popen(
@@ -113,11 +113,13 @@ class EmbeddedCluster:
             os.close(life_read)
             os.close(ready_write)
             try:
-                address = _wait_until_ready(process, ready_read, timeout_s)
+                # `up` knows better what it waits for, so it is first to give up.
+                address = _wait_until_ready(process, ready_read, timeout_s + _STOP_TIMEOUT_S)
             except BaseException as error:
                 _end(process, life_write, folder)
+                hint = "" if log_folder != folder else "\n(CAUSEWAY_LOG_DIR=DIR keeps all of its logs)"
                 if isinstance(error, ClusterStartError):
-                    raise ClusterStartError(f"{error}; {_tail(output)}") from None
+                    raise ClusterStartError(f"{error}; {_tail(output)}{hint}") from None
                 raise
             finally:
                 os.close(ready_read)

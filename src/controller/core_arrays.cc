@@ -474,7 +474,12 @@ void ControllerCore::Impl::OnFetchDone(const proto::FetchDone& done) {
   const PendingFetch fetch = found->second;
   fetches_.erase(found);
   if (absl::Status status = ToStatus(done.status()); !status.ok()) return out_->ReplyFetched(fetch.request, status);
-  out_->ReplyFetched(fetch.request, Fetched{done.total_bytes(), done.data(), fetch.worker, fetch.stream});
+  Fetched fetched{done.total_bytes(), done.data()};
+  if (done.total_bytes() > kInlineBytes) {
+    fetched.worker = fetch.worker;
+    fetched.stream = fetch.stream;
+  }
+  out_->ReplyFetched(fetch.request, std::move(fetched));
 }
 
 }  // namespace causeway

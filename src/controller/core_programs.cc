@@ -28,7 +28,7 @@ absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const 
     spec->dtype = static_cast<DType>(output.type().dtype());
     if (devices.size() == 1) {
       spec->sharding = std::make_shared<const Sharding>(Sharding::SingleDevice(devices[0], output.memory_kind()));
-    } else if (output.sharding().empty()) {
+    } else if (!output.has_sharding()) {
       spec->sharding = std::make_shared<const Sharding>(Sharding::Replicated(devices, output.memory_kind()));
     } else {
       xla::OpSharding op;

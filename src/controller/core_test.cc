@@ -334,6 +334,7 @@ TEST_F(CoreTest, FetchesAreAnsweredWithWhatTheWorkerSends) {
   Handle(WorkerFrame{kLinkB, message, ""});
   ASSERT_TRUE(out_.fetched.contains(ticket_));
   EXPECT_EQ(out_.fetched.at(ticket_)->data, std::string(16, 'y'));
+  EXPECT_EQ(out_.fetched.at(ticket_)->worker, WorkerId{-1}) << "no stream follows";
   Handle(FetchShard{Next(), A(1), 2, {}});
   EXPECT_EQ(out_.fetched.at(ticket_).status().code(), absl::StatusCode::kInvalidArgument) << "no such shard";
 }

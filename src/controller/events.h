@@ -233,7 +233,7 @@ using Event =
 struct Fetched {
   int64_t total_bytes = 0;
   std::string data;  // total_bytes <= kInlineBytes
-  WorkerId worker{-1};
+  WorkerId worker{-1};    // -1: the data are here
   StreamId stream{0};
 };
 

@@ -223,6 +223,7 @@ class Client {
     stream_ = stub.IfrtSession(&context_);
   }
   ~Client() {
+    if (ended_) return;
     context_.TryCancel();
     (void)stream_->Finish();
   }
@@ -263,6 +264,7 @@ class Client {
     wire::IfrtResponse response;
     while (stream_->Read(&response)) {
     }
+    ended_ = true;
     return stream_->Finish();
   }
 
@@ -274,6 +276,7 @@ class Client {
  private:
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriterInterface<wire::IfrtRequest, wire::IfrtResponse>> stream_;
+  bool ended_ = false;
   uint64_t last_op_ = 0;
   std::map<uint64_t, wire::IfrtResponse> received_;
 };

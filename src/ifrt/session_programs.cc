@@ -76,7 +76,7 @@ void AddLayout(const std::string& layout, int rank, List& list) {
 
 void FillMetadata(const ProgramView& program, wire::LoadedExecutableMetadataResponse& out) {
   const proto::ProgramInfo& info = program.info;
-  const auto has_sharding = [](const auto& x) { return !x.sharding().empty(); };
+  const auto has_sharding = [](const auto& x) { return x.has_sharding(); };
   if (info.parameters_size() > 0 && std::all_of(info.parameters().begin(), info.parameters().end(), has_sharding)) {
     for (const auto& p : info.parameters()) {
       out.mutable_parameter_shardings()->add_shardings()->ParseFromString(p.sharding());
@@ -211,7 +211,7 @@ absl::Status IfrtSession::OnExecute(const IfrtCall& call, const wire::LoadedExec
     *output.mutable_dtype() = DTypeToWire(spec.dtype);
     *output.mutable_shape() = DimsToWire(spec.dims);
     *output.mutable_sharding() =
-        OutputShardingToWire(program->devices, info.memory_kind(), info.sharding(),
+        OutputShardingToWire(program->devices, info.memory_kind(), info.has_sharding() ? &info.sharding() : nullptr,
                              {info.type().dims().data(), static_cast<size_t>(info.type().dims_size())});
     output.set_array_handle(results[i]);
   }

@@ -169,7 +169,7 @@ absl::StatusOr<Sharding> ParseSharding(const xla::ifrt::ShardingProto& sharding)
 }
 
 xla::ifrt::ShardingProto OutputShardingToWire(absl::Span<const DeviceId> devices, const std::string& memory_kind,
-                                              const std::string& op_sharding, absl::Span<const int64_t> shard_dims) {
+                                              const std::string* op_sharding, absl::Span<const int64_t> shard_dims) {
   if (devices.size() == 1) {
     xla::ifrt::SingleDeviceShardingProto p;
     p.set_device_id(Raw(devices[0]));
@@ -177,7 +177,7 @@ xla::ifrt::ShardingProto OutputShardingToWire(absl::Span<const DeviceId> devices
     return Wrap("SingleDeviceSharding", p);
   }
   xla::ifrt::HloShardingProto hlo;
-  if (!op_sharding.empty() && hlo.mutable_xla_op_sharding()->ParseFromString(op_sharding)) {
+  if (op_sharding != nullptr && hlo.mutable_xla_op_sharding()->ParseFromString(*op_sharding)) {
     SetDevices(devices, memory_kind, hlo);
     return Wrap("HloSharding", hlo);
   }

@@ -26,10 +26,10 @@ namespace causeway {
 
 absl::StatusOr<Sharding> ParseSharding(const xla::ifrt::ShardingProto& sharding);
 
-// How a program's output lies, for a client that asks: `op_sharding` is an xla.OpSharding ("" where the program has
-// none, so that every device holds something of its own of shape `shard_dims`).
+// How a program's output lies, for a client that asks: `op_sharding` is an xla.OpSharding (null where the program
+// has none, so that every device holds something of its own of shape `shard_dims`; replicated is empty on the wire).
 xla::ifrt::ShardingProto OutputShardingToWire(absl::Span<const DeviceId> devices, const std::string& memory_kind,
-                                              const std::string& op_sharding, absl::Span<const int64_t> shard_dims);
+                                              const std::string* op_sharding, absl::Span<const int64_t> shard_dims);
 
 // Remembers the shardings of one session, so that equal ones are parsed once and shared.
 class ShardingCache {

@@ -116,11 +116,16 @@ TEST(ShardingsTest, WhatIsSentBackMeansTheSame) {
   op.add_tile_assignment_devices(1);
   op.add_tile_assignment_devices(0);
   const std::vector<DeviceId> two = {DeviceId{4}, DeviceId{5}};
-  const Sharding tiled = ParseSharding(OutputShardingToWire(two, "device", op.SerializeAsString(), {3})).value();
+  const std::string tiles = op.SerializeAsString();
+  const Sharding tiled = ParseSharding(OutputShardingToWire(two, "device", &tiles, {3})).value();
   EXPECT_THAT(tiled.ShardBox({6}, 0).start, ElementsAre(3));
   EXPECT_EQ(tiled.memory_kind(), "device");
-  EXPECT_TRUE(ParseSharding(OutputShardingToWire(two, "", "", {3})).value().fully_replicated());
-  EXPECT_EQ(ParseSharding(OutputShardingToWire({DeviceId{4}}, "", "", {3})).value().num_shards(), 1);
+  const std::string replicated = xla::OpSharding().SerializeAsString();
+  const auto wire = OutputShardingToWire(two, "", &replicated, {3});
+  EXPECT_EQ(wire.serialized_sharding().type_name(), "xla::ifrt::HloSharding");
+  EXPECT_TRUE(ParseSharding(wire).value().fully_replicated());
+  EXPECT_TRUE(ParseSharding(OutputShardingToWire(two, "", nullptr, {3})).value().fully_replicated());
+  EXPECT_EQ(ParseSharding(OutputShardingToWire({DeviceId{4}}, "", nullptr, {3})).value().num_shards(), 1);
 }
 
 TEST(ShardingsTest, EqualShardingsAreShared) {

@@ -17,10 +17,36 @@ namespace {
 // Leaves room to multiply by the width of any type.
 constexpr int64_t kMaxElements = int64_t{1} << 56;
 
+// IFRT numbers its types as XLA does, but for these four.
+struct Renumbered {
+  xla::ifrt::DTypeProto::Kind kind;
+  DType type;
+};
+constexpr Renumbered kRenumbered[] = {
+    {xla::ifrt::DTypeProto::KIND_S1, DType::kS1},
+    {xla::ifrt::DTypeProto::KIND_U1, DType::kU1},
+    {xla::ifrt::DTypeProto::KIND_F4E2M1FN, DType::kF4E2M1FN},
+    {xla::ifrt::DTypeProto::KIND_F8E8M0FNU, DType::kF8E8M0FNU},
+};
+
+DType FromKind(xla::ifrt::DTypeProto::Kind kind) {
+  for (const Renumbered& r : kRenumbered) {
+    if (r.kind == kind) return r.type;
+  }
+  return static_cast<DType>(kind);
+}
+
+xla::ifrt::DTypeProto::Kind ToKind(DType type) {
+  for (const Renumbered& r : kRenumbered) {
+    if (r.type == type) return r.kind;
+  }
+  return static_cast<xla::ifrt::DTypeProto::Kind>(type);
+}
+
 }  // namespace
 
 absl::StatusOr<DType> ParseDType(const xla::ifrt::DTypeProto& dtype) {
-  const DType type = static_cast<DType>(dtype.kind());
+  const DType type = FromKind(dtype.kind());
   if (type == DType::kString) {
     return absl::UnimplementedError("arrays of strings are not held by this server: they live on no device");
   }
@@ -30,7 +56,7 @@ absl::StatusOr<DType> ParseDType(const xla::ifrt::DTypeProto& dtype) {
 
 xla::ifrt::DTypeProto DTypeToWire(DType dtype) {
   xla::ifrt::DTypeProto wire;
-  wire.set_kind(static_cast<xla::ifrt::DTypeProto::Kind>(dtype));
+  wire.set_kind(ToKind(dtype));
   return wire;
 }
 

@@ -29,6 +29,9 @@ TEST(TypesTest, EveryElementTypeComesBackAsItWas) {
 }
 
 TEST(TypesTest, StringsAndUnknownNumbersAreRefused) {
+  // The four that the protocol numbers otherwise than XLA.
+  EXPECT_EQ(DTypeToWire(DType::kS1).kind(), xla::ifrt::DTypeProto::KIND_S1);
+  EXPECT_EQ(DTypeToWire(DType::kF4E2M1FN).kind(), xla::ifrt::DTypeProto::KIND_F4E2M1FN);
   EXPECT_EQ(ParseDType(DTypeToWire(DType::kString)).status().code(), absl::StatusCode::kUnimplemented);
   for (int kind : {0, -1, 14, 1000}) {
     EXPECT_EQ(ParseDType(DTypeToWire(static_cast<DType>(kind))).status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,71 +1,97 @@
-// The bytes of a data plane connection.
+// The bytes of a data connection.
 //
-//   hello    8 bytes  "CWDATA" 0x00 VERSION(=1)        from the side that dialled, once
-//            4        its PeerId, little-endian
-//            8        the pair's key, little-endian
-//   then, in both directions, messages:
-//   header   1        type: 1 grant, 2 data, 3 cancel
-//            3        0
-//            4        length of what follows the header, little-endian
-//            8        StreamId, little-endian
-//   grant    8        bytes that may be sent more, little-endian       receiver to sender
-//   data     length   the stream's next bytes; 1 .. kChunkBytes        sender to receiver
-//   cancel   4        status code, little-endian, not 0                either way
-//            rest     its message, at most kMaxCancelMessageBytes
+// All numbers are little-endian. Each side first says one hello: the side that
+// dialled at once, the other when it has checked it.
+//
+//   hello     6 bytes  "CWDATA"
+//             u16      version: 1
+//             i32      PeerId of the sender
+//             i32      PeerId for whom it takes the other side
+//             u64      the pair's key
+//             u32      0: welcome; otherwise the absl::StatusCode why the
+//             connection is refused, and it closes u32      0
+//
+// Then messages, in both directions:
+//
+//   header    u8       type
+//             3 bytes  0
+//             u32      length of the payload
+//             u64      stream
+//             i64      value
+//             i64      total bytes of the stream (grant, data), otherwise 0
+//   payload
+//
+//   type        from      value                       payload meaning 1 grant
+//   receiver  bytes, at least 1           none                         so many
+//   more may be sent 2 data      sender    offset                      1 ..
+//   kChunkBytes bytes       the bytes from there on 3 abort     sender
+//   absl::StatusCode, not 0     message, <= kMaxReasonBytes  no more will come
+//   4 refuse    receiver  absl::StatusCode, not 0     message, <=
+//   kMaxReasonBytes  no more is wanted 5 finished  receiver  0 none the last
+//   byte, or the abort, has come
+//
+// How the two ends of a stream part: the sender says exactly one last thing
+// (the data that reach the total, or abort), the receiver too (finished or
+// refuse), and each forgets the stream when it has said its own and heard the
+// other's. So what crosses on the way is never taken for a message about a
+// stream that is not known.
 //
 // Threading: pure functions.
 #ifndef CAUSEWAY_NET_DATA_CODEC_H_
 #define CAUSEWAY_NET_DATA_CODEC_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "net/data_plane.h"
 
-namespace causeway::data_codec {
+namespace causeway {
 
-inline constexpr size_t kHelloBytes = 20;
-inline constexpr size_t kHeaderBytes = 16;
-inline constexpr size_t kGrantBytes = 8;
-inline constexpr size_t kMaxCancelMessageBytes = 4096;
-inline constexpr size_t kMaxCancelBytes = 4 + kMaxCancelMessageBytes;
+inline constexpr size_t kDataHelloBytes = 32;
+inline constexpr size_t kDataHeaderBytes = 32;
+inline constexpr size_t kMaxReasonBytes = 1024;
 
-enum class Type : uint8_t { kGrant = 1, kData = 2, kCancel = 3 };
-
-struct Hello {
-  PeerId peer;
+struct DataHello {
+  PeerId from{0};
+  PeerId to{0};
   uint64_t key = 0;
+  absl::StatusCode refusal = absl::StatusCode::kOk;
 };
 
-struct Header {
-  Type type;
+enum class DataType : uint8_t {
+  kGrant = 1,
+  kData = 2,
+  kAbort = 3,
+  kRefuse = 4,
+  kFinished = 5
+};
+
+struct DataHeader {
+  DataType type = DataType::kGrant;
   uint32_t length = 0;
-  StreamId stream;
+  StreamId stream{0};
+  int64_t value = 0;
+  int64_t total = 0;
 };
 
-std::string EncodeHello(const Hello& hello);
+// `to` has room for kDataHelloBytes.
+void WriteDataHello(const DataHello &hello, char *to);
 
-// `bytes` are kHelloBytes. INVALID_ARGUMENT: no Causeway data connection, or of another version.
-absl::StatusOr<Hello> ParseHello(absl::Span<const char> bytes);
+// `from` has kDataHelloBytes. INVALID_ARGUMENT: it is none, or one of another
+// version.
+absl::StatusOr<DataHello> ParseDataHello(const char *from);
 
-std::array<char, kHeaderBytes> EncodeHeader(const Header& header);
+// `to` has room for kDataHeaderBytes.
+void WriteDataHeader(const DataHeader &header, char *to);
 
-// `bytes` are kHeaderBytes. INVALID_ARGUMENT: an unknown type, or a length that the type cannot have.
-absl::StatusOr<Header> ParseHeader(absl::Span<const char> bytes);
+// `from` has kDataHeaderBytes. INVALID_ARGUMENT: no type, or numbers that its
+// type cannot have. What passes has total >= 1 and a value within it (grant,
+// data), a code that is a canonical error (abort, refuse), and a length as the
+// table says.
+absl::StatusOr<DataHeader> ParseDataHeader(const char *from);
 
-// Whole messages.
-std::string EncodeGrant(StreamId stream, uint64_t bytes);
-std::string EncodeCancel(StreamId stream, const absl::Status& status);
+} // namespace causeway
 
-// What follows the header: kGrantBytes, or 4 .. kMaxCancelBytes. The parsed status is never OK.
-uint64_t ParseGrant(absl::Span<const char> bytes);
-absl::Status ParseCancel(absl::Span<const char> bytes);
-
-}  // namespace causeway::data_codec
-
-#endif  // CAUSEWAY_NET_DATA_CODEC_H_
+#endif // CAUSEWAY_NET_DATA_CODEC_H_

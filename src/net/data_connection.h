@@ -1,115 +1,84 @@
-// One connection of the data plane, and the streams on it. Internal to this folder.
+// One socket of the data plane: a hello each way, then the streams of one peer.
 //
-// Threading: everything on the IoThread.
-// Lifetime: held by shared_ptr; its pending waits hold it too. Close ends it, and is not answered by OnLost.
+// Threading: the I/O thread only, callbacks too.
+// Lifetime: shared; its pending waits hold it until Close. After Close no
+// callback comes.
 #ifndef CAUSEWAY_NET_DATA_CONNECTION_H_
 #define CAUSEWAY_NET_DATA_CONNECTION_H_
 
 #include <array>
+#include <asio/steady_timer.hpp>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "absl/types/span.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "net/data_codec.h"
-#include "net/data_plane.h"
 #include "net/sockets.h"
+#include "net/stream_mux.h"
 
 namespace causeway {
 
 class DataConnection : public std::enable_shared_from_this<DataConnection> {
- public:
-  explicit DataConnection(Socket socket);
+public:
+  DataConnection(IoThread &io, Socket socket);
 
-  // `lost` is called once when the connection breaks; the streams have been ended by then. Before Start.
-  void OnLost(std::function<void(absl::Status)> lost) { lost_ = std::move(lost); }
+  const std::string &peer_name() const { return peer_name_; }
 
-  // Begins to read. `first` is written before anything else: the hello of the side that dialled.
-  void Start(std::string first);
+  // Says who this is. UNAVAILABLE: the other side is gone.
+  absl::Status SayHello(const DataHello &hello);
 
-  // As in DataPlane.
-  void Receive(StreamId id, int64_t total_bytes, int64_t window_bytes, std::shared_ptr<StreamSink> sink);
-  void Grant(StreamId id, int64_t bytes);
-  void Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source);
-  void Wake(StreamId id);
-  void Cancel(StreamId id, const absl::Status& status);
+  // Calls `heard` with the other side's hello: INVALID_ARGUMENT where it is
+  // none, UNAVAILABLE where the connection is lost or nothing comes within
+  // `timeout`.
+  void HearHello(absl::Duration timeout,
+                 std::function<void(absl::StatusOr<DataHello>)> heard);
 
-  // Ends all streams with `why`, and the connection.
-  void Close(const absl::Status& why);
+  // Calls `then` after `delay`, unless this is called again, or Attach or
+  // Close, before.
+  void After(absl::Duration delay, std::function<void()> then);
 
- private:
-  struct Incoming {
-    std::shared_ptr<StreamSink> sink;
-    int64_t total = 0;
-    int64_t received = 0;
-    int64_t granted = 0;
-  };
-  struct Outgoing {
-    std::shared_ptr<StreamSource> source;
-    int64_t total = 0;
-    int64_t sent = 0;
-    int64_t granted = 0;
-    bool ready = false;  // in ready_
-  };
+  // Moves the bytes of `mux` from now on; it outlives the connection or its
+  // Close. `lost` is called once, when the connection is lost (UNAVAILABLE) or
+  // the other side breaks the protocol (INVALID_ARGUMENT); the connection is
+  // closed then.
+  void Attach(StreamMux *mux, std::function<void(absl::Status)> lost);
 
-  // What is being written: whole control messages, or one chunk of a stream.
-  struct Writing {
-    std::string control;  // empty: a chunk
-    std::array<char, data_codec::kHeaderBytes> header;
-    absl::Span<const char> chunk;
-    StreamId stream{0};
-    size_t done = 0;
-  };
+  // The mux may have something to write.
+  void Flush();
 
-  void Break(absl::Status why);
-  void EndStreams(const absl::Status& why);
+  void Close();
 
-  void WaitToRead();
-  void ReadAll();
-  // Bytes are wanted at the returned place; empty after an error, which is in *why.
-  absl::Span<char> Place(absl::Status* why);
-  absl::Status Filled(size_t bytes);
-  absl::Status OnHeader();
-  absl::Status OnControl();
+private:
+  void StopTimer();
+  void AwaitReadable(void (DataConnection::*then)());
+  void ReadHello();
+  void Heard(absl::StatusOr<DataHello> hello);
+  void ReadStreams();
+  void Lost(const absl::Status &why);
 
-  void Say(std::string control);
-  void MakeReady(StreamId id, Outgoing& out);
-  void Write();
-  bool NextToWrite();
-  void Written();
-
+  IoThread &io_;
   Socket socket_;
+  const int fd_; // of socket_
+  const std::string peer_name_;
+  asio::steady_timer timer_;
+  uint64_t wait_ = 0; // the one that counts: cancelling does not reach one that
+                      // has just run out
+  bool closed_ = false;
+
+  std::array<char, kDataHelloBytes> hello_;
+  size_t hello_bytes_ = 0;
+  std::function<void(absl::StatusOr<DataHello>)> heard_;
+
+  StreamMux *mux_ = nullptr;
   std::function<void(absl::Status)> lost_;
-  bool open_ = true;
-
-  absl::flat_hash_map<StreamId, Incoming> incoming_;
-  absl::flat_hash_map<StreamId, Outgoing> outgoing_;
-  absl::flat_hash_map<StreamId, int64_t> early_grants_;  // for streams that are not sent yet
-  absl::flat_hash_set<StreamId> cancelled_;              // bytes of these may still be on their way
-  std::deque<StreamId> cancelled_order_;
-
-  // Reading: a header, then what follows it.
-  std::array<char, data_codec::kHeaderBytes> header_bytes_;
-  size_t header_filled_ = 0;
-  bool in_body_ = false;
-  data_codec::Header header_{};
-  std::string body_;            // of control messages
-  size_t body_left_ = 0;
-  std::string waste_;           // where bytes of cancelled streams go
-
-  std::deque<std::string> control_;
-  std::deque<StreamId> ready_;
-  bool writing_active_ = false;
-  Writing writing_;
-  bool waiting_to_write_ = false;
+  bool awaits_writable_ = false;
 };
 
-}  // namespace causeway
+} // namespace causeway
 
-#endif  // CAUSEWAY_NET_DATA_CONNECTION_H_
+#endif // CAUSEWAY_NET_DATA_CONNECTION_H_

@@ -1,12 +1,14 @@
-// One Asio event loop and the one thread that runs it: links and the data plane do their waiting and call their handlers
-// here, so what belongs to one loop needs no locks of its own.
+// One Asio event loop and the one thread that runs it: links and the data plane
+// do their waiting and call their handlers here, so what belongs to one loop
+// needs no locks of its own.
 //
 //   IoThread io("links");
 //   auto listener = LinkListener::Listen(&io, "127.0.0.1:0", {}, on_link);
 //
-// Threading: every method may be called from any thread; the destructor from any but the loop's own.
-// Lifetime: outlives all that was made on it. Links must be closed, and their OnClosed seen, before it is destroyed: it
-// drops what is still pending without calling it.
+// Threading: every method may be called from any thread; the destructor from
+// any but the loop's own. Lifetime: outlives all that was made on it. Links
+// must be closed, and their OnClosed seen, before it is destroyed: it drops
+// what is still pending without calling it.
 #ifndef CAUSEWAY_NET_IO_THREAD_H_
 #define CAUSEWAY_NET_IO_THREAD_H_
 
@@ -21,26 +23,25 @@
 namespace causeway {
 
 class IoThread final : public Executor {
- public:
+public:
   // `name` is what debuggers and `top -H` show (the first 15 bytes).
-  explicit IoThread(const std::string& name);
+  explicit IoThread(const std::string &name);
   ~IoThread() override;
-  IoThread(const IoThread&) = delete;
-  IoThread& operator=(const IoThread&) = delete;
+  IoThread(const IoThread &) = delete;
+  IoThread &operator=(const IoThread &) = delete;
 
-  asio::io_context& context() { return context_; }
+  asio::io_context &context() { return context_; }
 
   void Post(std::function<void()> task) override;
 
-  // Runs `task` on the thread and returns when it has run; at once if this is the thread.
-  void RunAndWait(const std::function<void()>& task);
+  void RunAndWait(const std::function<void()> &task) override;
 
- private:
+private:
   asio::io_context context_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
 };
 
-}  // namespace causeway
+} // namespace causeway
 
-#endif  // CAUSEWAY_NET_IO_THREAD_H_
+#endif // CAUSEWAY_NET_IO_THREAD_H_

@@ -1,278 +1,301 @@
 #include "net/socket_data_plane.h"
 
-#include <array>
-#include <asio/steady_timer.hpp>
-#include <chrono>
-#include <functional>
-#include <optional>
+#include <algorithm>
+#include <list>
 #include <utility>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "net/data_codec.h"
 #include "net/data_connection.h"
-#include "net/io_thread.h"
 #include "net/sockets.h"
 
 namespace causeway {
 namespace {
 
-constexpr absl::Duration kDialTimeout = absl::Seconds(10);
+// Keys are compared without a branch that depends on their bytes.
+bool SameKey(uint64_t a, uint64_t b) { return (a ^ b) == 0; }
 
-// How long a connection may take to show its hello, and then wait until this process has heard of its peer.
-constexpr auto kHelloPatience = std::chrono::seconds(10);
-constexpr size_t kMaxStrangers = 1024;
+class SocketPlaneCore final : public PlaneCore {
+public:
+  SocketPlaneCore(IoThread &io, std::shared_ptr<SocketListener> listener,
+                  const SocketDataPlaneOptions &options)
+      : PlaneCore(options.self), io_(io), listener_(std::move(listener)),
+        options_(options) {}
 
-constexpr int kSocketBufferBytes = 4 << 20;
+  void Listen() {
+    listener_->Start(
+        [weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
+          if (const auto self = weak.lock())
+            self->Accept(std::move(socket));
+        });
+  }
 
-}  // namespace
+  void Shutdown() override {
+    if (listener_ != nullptr)
+      listener_->Stop();
+    // Its socket must not outlive the I/O thread, as a posted call may keep the
+    // core.
+    listener_ = nullptr;
+    for (Visitor &visitor : visitors_)
+      visitor.connection->Close();
+    visitors_.clear();
+    PlaneCore::Shutdown();
+  }
 
-class SocketDataPlane::Impl : public std::enable_shared_from_this<SocketDataPlane::Impl> {
- public:
-  explicit Impl(SocketDataPlaneOptions options) : io_("data"), self_(options.self) {}
+private:
+  // How far the connection to a peer is. None of it: not in links_.
+  struct Connected {
+    uint64_t attempt; // tells an old attempt's callbacks from those of the
+                      // present one
+    std::shared_ptr<DataConnection>
+        connection; // null while it is being dialled
+  };
+  // An accepted connection that is not let in yet.
+  struct Visitor {
+    std::shared_ptr<DataConnection> connection;
+    std::optional<DataHello> hello;
+  };
+  using Visitors = std::list<Visitor>;
 
-  absl::Status Listen(const std::string& address) {
-    ASSIGN_OR_RETURN(listener_, SocketListener::Listen(&io_, address));
-    listener_->Start([this](Socket socket) { Accept(std::move(socket)); });
+  std::shared_ptr<SocketPlaneCore> Self() {
+    return std::static_pointer_cast<SocketPlaneCore>(shared_from_this());
+  }
+
+  // ---- what the base class asks
+
+  void Attend(Peer &peer) override {
+    const auto it = links_.find(peer.id);
+    if (it == links_.end()) {
+      if (Dials(peer) && peer.mux.WantsConnection())
+        Dial(peer);
+    } else if (peer.mux.connected()) {
+      // Held: a failed write closes the connection and drops it from links_.
+      const std::shared_ptr<DataConnection> connection = it->second.connection;
+      connection->Flush();
+    }
+  }
+
+  void Disconnect(Peer &peer) override {
+    const auto it = links_.find(peer.id);
+    if (it == links_.end())
+      return;
+    if (it->second.connection != nullptr)
+      it->second.connection->Close();
+    links_.erase(it);
+  }
+
+  void PeerSet(Peer &peer) override {
+    for (auto it = visitors_.begin(); it != visitors_.end();) {
+      const auto visitor = it++;
+      if (visitor->hello.has_value() && visitor->hello->from == peer.id)
+        TryAdmit(visitor);
+    }
+  }
+
+  // ---- this side dials
+
+  void Dial(Peer &peer) {
+    const uint64_t attempt = ++attempts_;
+    links_[peer.id] = {.attempt = attempt};
+    Connect(
+        &io_, peer.address, options_.dial_timeout,
+        [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
+          self->Dialled(id, attempt, std::move(socket));
+        });
+  }
+
+  // The peer, if `attempt` is still the one that counts.
+  Peer *Current(PeerId id, uint64_t attempt) {
+    const auto it = links_.find(id);
+    return it != links_.end() && it->second.attempt == attempt ? Find(id)
+                                                               : nullptr;
+  }
+
+  void Dialled(PeerId id, uint64_t attempt, absl::StatusOr<Socket> socket) {
+    Peer *const peer = Current(id, attempt);
+    if (peer == nullptr)
+      return;
+    if (!socket.ok())
+      return Fail(*peer, absl::UnavailableError(socket.status().message()));
+    auto connection = std::make_shared<DataConnection>(io_, *std::move(socket));
+    links_[id].connection = connection;
+    const absl::Status said =
+        connection->SayHello({.from = self(), .to = id, .key = peer->key});
+    if (!said.ok())
+      return Fail(*peer, said);
+    connection->HearHello(
+        options_.dial_timeout,
+        [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
+          if (Peer *const peer = self->Current(id, attempt))
+            self->Answered(*peer, attempt, std::move(hello));
+        });
+  }
+
+  void Answered(Peer &peer, uint64_t attempt, absl::StatusOr<DataHello> hello) {
+    absl::Status status = hello.status();
+    if (hello.ok() && hello->refusal != absl::StatusCode::kOk) {
+      status = absl::Status(hello->refusal,
+                            "it refuses the connection; its log says why");
+    } else if (hello.ok() && (hello->from != peer.id || hello->to != self() ||
+                              !SameKey(hello->key, peer.key))) {
+      status = absl::PermissionDeniedError("somebody else listens there");
+    }
+    if (status.ok())
+      return Join(peer, attempt, links_[peer.id].connection);
+    Log(LogLevel::kWarning,
+        absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
+                     " at ", peer.address, ": ", status.ToString()));
+    Fail(peer, status);
+  }
+
+  void Fail(Peer &peer, const absl::Status &why) {
+    Disconnect(peer);
+    peer.mux.Disconnected(absl::UnavailableError(
+        absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
+                     " at ", peer.address, ": ", why.message())));
+  }
+
+  // ---- the other side dials
+
+  void Accept(Socket socket) {
+    if (visitors_.size() >=
+        static_cast<size_t>(std::max(1, options_.max_waiting))) {
+      Refuse(visitors_.begin(), absl::ResourceExhaustedError(
+                                    "too many connections wait to be let in"));
+    }
+    const auto visitor = visitors_.insert(
+        visitors_.end(),
+        {std::make_shared<DataConnection>(io_, std::move(socket)), {}});
+    visitor->connection->HearHello(
+        options_.hello_timeout,
+        [this, visitor](absl::StatusOr<DataHello> hello) {
+          if (!hello.ok())
+            return Refuse(visitor, hello.status());
+          visitor->hello = *hello;
+          TryAdmit(visitor);
+        });
+  }
+
+  absl::Status Check(const DataHello &hello) {
+    if (hello.to != self())
+      return absl::NotFoundError("it looks for another process");
+    const Peer *const peer = Find(hello.from);
+    if (peer == nullptr)
+      return absl::NotFoundError("that peer is not known here");
+    if (Dials(*peer))
+      return absl::InvalidArgumentError(
+          "in this pair it is this side that connects");
+    if (!SameKey(hello.key, peer->key))
+      return absl::PermissionDeniedError("it shows a wrong key");
     return absl::OkStatus();
   }
 
-  void Stop() {
-    listener_->Stop();
-    io_.RunAndWait([this] {
-      strangers_.clear();
-      for (auto& [id, peer] : peers_) Drop(peer, absl::CancelledError("the data plane is shut down"));
-      peers_.clear();
-    });
-  }
-
-  const std::string& address() const { return listener_->address(); }
-  void Post(std::function<void(Impl&)> task) {
-    io_.Post([this, task = std::move(task)] { task(*this); });
-  }
-
-  // The rest runs on the I/O thread.
-
-  void SetSelf(PeerId self) { self_ = self; }
-
-  void SetPeer(PeerId id, std::string address, uint64_t key) {
-    Peer& peer = peers_[id];
-    if (peer.known && peer.address == address && peer.key == key) return;
-    Drop(peer, absl::UnavailableError("the peer has changed"));
-    peer.known = true;
-    peer.address = std::move(address);
-    peer.key = key;
-    std::vector<std::shared_ptr<Stranger>> waiting;
-    for (const auto& [raw, stranger] : strangers_) {
-      if (stranger->hello && stranger->hello->peer == id) waiting.push_back(stranger);
+  // Lets a visitor in if its hello fits, else leaves it waiting.
+  void TryAdmit(Visitors::iterator visitor) {
+    const DataHello &hello = *visitor->hello;
+    if (!Check(hello).ok()) {
+      visitor->connection->After(options_.patience, [this, visitor] {
+        Refuse(visitor, Check(*visitor->hello));
+      });
+      return;
     }
-    for (const auto& stranger : waiting) Welcome(stranger);
-  }
-
-  void DropPeer(PeerId id) {
-    const auto found = peers_.find(id);
-    if (found == peers_.end()) return;
-    Peer peer = std::move(found->second);
-    peers_.erase(found);
-    Drop(peer, absl::UnavailableError("the peer is gone"));
-  }
-
-  // Runs `use` with the connection to `id`, now or when there is one. `fail` is called instead when there will be none.
-  void With(PeerId id, std::function<void(DataConnection&)> use, std::function<void(absl::Status)> fail) {
-    const auto found = peers_.find(id);
-    if (found == peers_.end()) {
-      return fail(absl::NotFoundError(absl::StrCat("the data plane does not know peer ", static_cast<int>(id))));
+    Peer &peer = *Find(hello.from);
+    const std::shared_ptr<DataConnection> connection =
+        std::move(visitor->connection);
+    visitors_.erase(visitor);
+    const bool had_connection = peer.mux.connected();
+    Disconnect(peer);
+    if (had_connection) {
+      peer.mux.Disconnected(absl::UnavailableError(absl::StrCat(
+          "peer ", static_cast<int>(peer.id), " has connected anew")));
     }
-    Peer& peer = found->second;
-    if (peer.connection != nullptr) return use(*peer.connection);
-    peer.waiting.push_back({std::move(use), std::move(fail)});
-    if (id < self_ && !peer.dialling) Dial(id, peer);
+    if (!connection->SayHello({.from = self(), .to = peer.id, .key = peer.key})
+             .ok())
+      return connection->Close();
+    const uint64_t attempt = ++attempts_;
+    links_[peer.id] = {.attempt = attempt, .connection = connection};
+    Join(peer, attempt, connection);
   }
 
-  // As With, but for calls that mean nothing without a connection. Those that wait for one keep their order.
-  void IfKnown(PeerId id, std::function<void(DataConnection&)> use) {
-    const auto found = peers_.find(id);
-    if (found == peers_.end()) return;
-    if (found->second.connection != nullptr) return use(*found->second.connection);
-    if (!found->second.waiting.empty()) found->second.waiting.push_back({std::move(use), [](const absl::Status&) {}});
+  void Refuse(Visitors::iterator visitor, const absl::Status &why) {
+    const std::shared_ptr<DataConnection> connection =
+        std::move(visitor->connection);
+    const std::optional<DataHello> hello = visitor->hello;
+    visitors_.erase(visitor);
+    Log(LogLevel::kWarning,
+        absl::StrCat(
+            "refused a data connection from ", connection->peer_name(),
+            hello.has_value()
+                ? absl::StrCat(", peer ", static_cast<int>(hello->from))
+                : "",
+            ": ", why.ToString()));
+    // The key is not said to whom is refused.
+    if (hello.has_value()) {
+      (void)connection->SayHello(
+          {.from = self(), .to = hello->from, .refusal = why.code()});
+    }
+    connection->Close();
   }
 
- private:
-  struct Waiting {
-    std::function<void(DataConnection&)> use;
-    std::function<void(absl::Status)> fail;
-  };
+  // ---- connected
 
-  struct Peer {
-    bool known = false;
-    std::string address;
-    uint64_t key = 0;
-    std::shared_ptr<DataConnection> connection;
-    bool dialling = false;
-    uint64_t attempt = 0;  // of dialling; an answer to an earlier one is dropped
-    std::vector<Waiting> waiting;
-  };
-
-  // A connection that has not shown who it is, or whose peer this process has not heard of.
-  struct Stranger {
-    Stranger(Socket s, asio::io_context& context) : socket(std::move(s)), patience(context) {}
-    Socket socket;
-    asio::steady_timer patience;
-    std::array<char, data_codec::kHelloBytes> bytes;
-    size_t filled = 0;
-    std::optional<data_codec::Hello> hello;
-  };
-
-  void Drop(Peer& peer, const absl::Status& why) {
-    ++peer.attempt;
-    peer.dialling = false;
-    const auto connection = std::exchange(peer.connection, nullptr);
-    const auto waiting = std::exchange(peer.waiting, {});
-    if (connection != nullptr) connection->Close(why);
-    for (const Waiting& w : waiting) w.fail(why);
+  void Join(Peer &peer, uint64_t attempt,
+            const std::shared_ptr<DataConnection> &connection) {
+    peer.mux.Connected();
+    connection->Attach(
+        &peer.mux, [self = Self(), id = peer.id, attempt](absl::Status why) {
+          if (Peer *const peer = self->Current(id, attempt))
+            self->Lost(*peer, why);
+        });
   }
 
-  void Dial(PeerId id, Peer& peer) {
-    peer.dialling = true;
-    const uint64_t attempt = ++peer.attempt;
-    Connect(&io_, peer.address, kDialTimeout, [this, id, attempt](absl::StatusOr<Socket> socket) {
-      const auto found = peers_.find(id);
-      if (found == peers_.end() || found->second.attempt != attempt) return;
-      found->second.dialling = false;
-      if (!socket.ok()) return Drop(found->second, absl::UnavailableError(socket.status().message()));
-      Adopt(id, found->second, *std::move(socket), data_codec::EncodeHello({self_, found->second.key}));
-    });
+  void Lost(Peer &peer, const absl::Status &why) {
+    if (why.code() == absl::StatusCode::kInvalidArgument)
+      Log(LogLevel::kWarning, why.message());
+    Disconnect(peer);
+    peer.mux.Disconnected(absl::UnavailableError(
+        absl::StrCat("the data connection to peer ", static_cast<int>(peer.id),
+                     " is lost: ", why.message())));
+    // What ended by it has to be told, or the other side may wait for a stream
+    // that was begun here just before.
+    Attend(peer);
   }
 
-  void Adopt(PeerId id, Peer& peer, Socket socket, std::string first) {
-    TuneSocket(socket);
-    SetSocketBuffers(socket, kSocketBufferBytes);
-    // What waits is for the new connection; only what an old one carried ends with it.
-    auto waiting = std::exchange(peer.waiting, {});
-    Drop(peer, absl::UnavailableError("the peer has connected anew"));
-    auto connection = std::make_shared<DataConnection>(std::move(socket));
-    connection->OnLost([this, id, weak = std::weak_ptr<DataConnection>(connection)](const absl::Status& why) {
-      const auto found = peers_.find(id);
-      if (found == peers_.end() || found->second.connection != weak.lock()) return;
-      found->second.connection = nullptr;
-      Log(LogLevel::kDebug, absl::StrCat("data connection to peer ", static_cast<int>(id), " lost: ", why.message()));
-    });
-    peer.connection = connection;
-    connection->Start(std::move(first));
-    for (Waiting& w : waiting) w.use(*connection);
-  }
-
-  void Accept(Socket socket) {
-    if (strangers_.size() >= kMaxStrangers) return;
-    asio::error_code ignored;
-    socket.native_non_blocking(true, ignored);
-    auto stranger = std::make_shared<Stranger>(std::move(socket), io_.context());
-    strangers_[stranger.get()] = stranger;
-    stranger->patience.expires_after(kHelloPatience);
-    stranger->patience.async_wait([this, stranger](const asio::error_code& error) {
-      if (!error) Refuse(stranger, "it did not show who it is in time, or is not known here");
-    });
-    ReadHello(stranger);
-  }
-
-  void ReadHello(const std::shared_ptr<Stranger>& stranger) {
-    stranger->socket.async_wait(Socket::wait_read, [this, stranger](const asio::error_code& error) {
-      if (error || !strangers_.contains(stranger.get())) return;
-      const iovec part{stranger->bytes.data() + stranger->filled, stranger->bytes.size() - stranger->filled};
-      absl::Status why;
-      const std::optional<size_t> got = ReceiveSome(stranger->socket.native_handle(), &part, 1, &why);
-      if (!got) return Refuse(stranger, why.message());
-      stranger->filled += *got;
-      if (stranger->filled < stranger->bytes.size()) return ReadHello(stranger);
-      const absl::StatusOr<data_codec::Hello> hello = data_codec::ParseHello(stranger->bytes);
-      if (!hello.ok()) return Refuse(stranger, hello.status().message());
-      stranger->hello = *hello;
-      const auto peer = peers_.find(hello->peer);
-      if (peer != peers_.end()) Welcome(stranger);
-    });
-  }
-
-  void Welcome(std::shared_ptr<Stranger> stranger) {
-    Peer& peer = peers_[stranger->hello->peer];
-    // Word of a peer's new key may still be on its way here: the stranger waits for it.
-    if ((peer.key ^ stranger->hello->key) != 0) return;
-    stranger->patience.cancel();
-    strangers_.erase(stranger.get());
-    Adopt(stranger->hello->peer, peer, std::move(stranger->socket), "");
-  }
-
-  void Refuse(std::shared_ptr<Stranger> stranger, absl::string_view why) {
-    if (strangers_.erase(stranger.get()) == 0) return;
-    Log(LogLevel::kWarning, absl::StrCat("refused a data connection from ", PeerNameOf(stranger->socket), ": ", why));
-    stranger->patience.cancel();
-    asio::error_code ignored;
-    stranger->socket.close(ignored);
-  }
-
-  IoThread io_;
+  IoThread &io_;
   std::shared_ptr<SocketListener> listener_;
-  PeerId self_;
-  absl::flat_hash_map<PeerId, Peer> peers_;
-  absl::flat_hash_map<Stranger*, std::shared_ptr<Stranger>> strangers_;
+  const SocketDataPlaneOptions options_;
+  absl::flat_hash_map<PeerId, Connected> links_;
+  Visitors visitors_; // oldest first
+  uint64_t attempts_ = 0;
 };
 
-SocketDataPlane::SocketDataPlane(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+} // namespace
 
-absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(SocketDataPlaneOptions options) {
-  const std::string address = options.listen_address;
-  auto impl = std::make_shared<Impl>(std::move(options));
-  RETURN_IF_ERROR(impl->Listen(address));
-  return std::unique_ptr<SocketDataPlane>(new SocketDataPlane(std::move(impl)));
+absl::StatusOr<std::unique_ptr<SocketDataPlane>>
+SocketDataPlane::Start(const SocketDataPlaneOptions &options) {
+  auto io = std::make_unique<IoThread>("data-plane");
+  ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener,
+                   SocketListener::Listen(io.get(), options.listen_address));
+  std::string address = listener->address();
+  auto core =
+      std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
+  core->Listen();
+  return std::unique_ptr<SocketDataPlane>(
+      new SocketDataPlane(std::move(io), std::move(core), std::move(address)));
 }
 
-SocketDataPlane::~SocketDataPlane() { impl_->Stop(); }
+SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io,
+                                 std::shared_ptr<PlaneCore> core,
+                                 std::string listen_address)
+    : PostingDataPlane(*io, std::move(core)), io_(std::move(io)),
+      listen_address_(std::move(listen_address)) {}
 
-const std::string& SocketDataPlane::listen_address() const { return impl_->address(); }
+SocketDataPlane::~SocketDataPlane() { Stop(); }
 
 void SocketDataPlane::SetSelf(PeerId self) {
-  impl_->Post([self](Impl& impl) { impl.SetSelf(self); });
+  io_->Post([core = core(), self] { core->SetSelf(self); });
 }
 
-void SocketDataPlane::SetPeer(PeerId peer, std::string address, uint64_t key) {
-  impl_->Post([peer, address = std::move(address), key](Impl& impl) { impl.SetPeer(peer, address, key); });
-}
-
-void SocketDataPlane::DropPeer(PeerId peer) {
-  impl_->Post([peer](Impl& impl) { impl.DropPeer(peer); });
-}
-
-void SocketDataPlane::Receive(PeerId peer, StreamId id, int64_t total_bytes, int64_t window_bytes,
-                              std::shared_ptr<StreamSink> sink) {
-  impl_->Post([=, sink = std::move(sink)](Impl& impl) {
-    impl.With(
-        peer, [=](DataConnection& c) { c.Receive(id, total_bytes, window_bytes, sink); },
-        [sink](const absl::Status& why) { sink->OnDone(why); });
-  });
-}
-
-void SocketDataPlane::Grant(PeerId peer, StreamId id, int64_t bytes) {
-  impl_->Post([=](Impl& impl) { impl.IfKnown(peer, [=](DataConnection& c) { c.Grant(id, bytes); }); });
-}
-
-void SocketDataPlane::Send(PeerId peer, StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source) {
-  impl_->Post([=, source = std::move(source)](Impl& impl) {
-    impl.With(
-        peer, [=](DataConnection& c) { c.Send(id, total_bytes, source); },
-        [source](const absl::Status& why) { source->OnDone(why); });
-  });
-}
-
-void SocketDataPlane::Wake(PeerId peer, StreamId id) {
-  impl_->Post([=](Impl& impl) { impl.IfKnown(peer, [=](DataConnection& c) { c.Wake(id); }); });
-}
-
-void SocketDataPlane::Cancel(PeerId peer, StreamId id, absl::Status status) {
-  impl_->Post([peer, id, status = std::move(status)](Impl& impl) {
-    impl.IfKnown(peer, [id, status](DataConnection& c) { c.Cancel(id, status); });
-  });
-}
-
-}  // namespace causeway
+} // namespace causeway

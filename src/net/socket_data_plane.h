@@ -1,54 +1,73 @@
-// The data plane over sockets, TCP and unix.
+// The data plane over stream sockets, TCP and unix. Format of the bytes:
+// data_codec.h.
 //
-//   ASSIGN_OR_RETURN(auto plane, SocketDataPlane::Start({.self = PeerOf(worker), .listen_address = "127.0.0.1:0"}));
-//   hello.set_data_address(plane->listen_address());
+//   ASSIGN_OR_RETURN(auto plane, SocketDataPlane::Start({.listen_address =
+//   "127.0.0.1:0"})); hello.set_data_address(plane->listen_address());
+//   ...
+//   plane->SetSelf(PeerOf(worker));                          // the Welcome
+//   said who this is plane->SetPeer(kControllerPeer, address, key);
 //
-// Threading: everything happens on one thread of its own; calls are posted to it.
-// Lifetime: destroying it ends all streams with CANCELLED and joins the thread; not from that thread.
+// A connection from a peer that is not known yet, or that shows another key,
+// waits a while for the SetPeer that lets it in (the two sides learn of each
+// other at different times); then it is refused, and a line in the log says so.
+//
+// Threading: everything happens on one thread of its own; calls are posted to
+// it. Lifetime: the destructor ends all streams with CANCELLED; when it returns
+// nothing is called any more. It must not run on the plane's own thread (inside
+// a sink or source).
 #ifndef CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 #define CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 
-#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "net/data_plane.h"
+#include "absl/time/time.h"
+#include "net/io_thread.h"
+#include "net/plane_core.h"
 
 namespace causeway {
 
 struct SocketDataPlaneOptions {
-  PeerId self = kControllerPeer;  // a worker learns its own later: see SetSelf
+  PeerId self = kControllerPeer; // a worker learns its own later: SetSelf
   std::string listen_address = "127.0.0.1:0";
+
+  // For making a connection, and then again for the other side's hello.
+  absl::Duration dial_timeout = absl::Seconds(10);
+
+  // An accepted connection says hello within this time, or is closed.
+  absl::Duration hello_timeout = absl::Seconds(10);
+
+  // How long a connection whose hello does not fit waits for a SetPeer that
+  // makes it fit.
+  absl::Duration patience = absl::Seconds(5);
+
+  // Accepted connections that are not let in yet; when there are more, the
+  // oldest is closed.
+  int max_waiting = 1024;
 };
 
-class SocketDataPlane final : public DataPlane {
- public:
-  // Listens. INVALID_ARGUMENT: no address; UNAVAILABLE: it cannot be bound.
-  static absl::StatusOr<std::unique_ptr<SocketDataPlane>> Start(SocketDataPlaneOptions options);
+class SocketDataPlane final : public PostingDataPlane {
+public:
+  // Listens. INVALID_ARGUMENT: no address. UNAVAILABLE: it cannot be bound.
+  static absl::StatusOr<std::unique_ptr<SocketDataPlane>>
+  Start(const SocketDataPlaneOptions &options);
   ~SocketDataPlane() override;
 
-  // Who this process is from now on. Before the first SetPeer, and whenever a worker joined anew.
+  // Who this process is from now on. A change drops all peers.
   void SetSelf(PeerId self);
 
-  // The address bound, with the port that was chosen.
-  const std::string& listen_address() const;
+  // The address bound, with the port that the system chose.
+  const std::string &listen_address() const { return listen_address_; }
 
-  void SetPeer(PeerId peer, std::string address, uint64_t key) override;
-  void DropPeer(PeerId peer) override;
-  void Receive(PeerId peer, StreamId id, int64_t total_bytes, int64_t window_bytes,
-               std::shared_ptr<StreamSink> sink) override;
-  void Grant(PeerId peer, StreamId id, int64_t bytes) override;
-  void Send(PeerId peer, StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source) override;
-  void Wake(PeerId peer, StreamId id) override;
-  void Cancel(PeerId peer, StreamId id, absl::Status status) override;
+private:
+  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
+                  std::string listen_address);
 
- private:
-  class Impl;
-  explicit SocketDataPlane(std::shared_ptr<Impl> impl);
-  std::shared_ptr<Impl> impl_;
+  const std::unique_ptr<IoThread> io_;
+  const std::string listen_address_;
 };
 
-}  // namespace causeway
+} // namespace causeway
 
-#endif  // CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
+#endif // CAUSEWAY_NET_SOCKET_DATA_PLANE_H_

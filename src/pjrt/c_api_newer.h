@@ -9,8 +9,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "pjrt_c_api.h"
+
+namespace causeway {
+
+// The number behind an enum that a plugin wrote, which may be newer than the header's: C++ may not read it as the enum.
+template <typename Enum>
+int RawEnum(const Enum* value) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int raw;
+  std::memcpy(&raw, value, sizeof(raw));
+  return raw;
+}
+
+}  // namespace causeway
 
 // ---------------------------------------------------------------- the table's entries after 0.81
 

@@ -57,11 +57,11 @@ absl::StatusOr<PJRT_Buffer_Type> ToPjrtType(DType type) {
   return absl::InvalidArgumentError(absl::StrCat("no device holds elements of type ", static_cast<int>(type)));
 }
 
-absl::StatusOr<DType> FromPjrtType(PJRT_Buffer_Type type) {
+absl::StatusOr<DType> FromPjrtType(int type) {
   for (const Pair& pair : kPairs) {
-    if (pair.pjrt == type) return pair.dtype;
+    if (static_cast<int>(pair.pjrt) == type) return pair.dtype;
   }
-  return absl::UnimplementedError(absl::StrCat("PJRT element type ", static_cast<int>(type), " is not known here"));
+  return absl::UnimplementedError(absl::StrCat("PJRT element type ", type, " is not known here"));
 }
 
 }  // namespace causeway

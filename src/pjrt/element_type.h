@@ -11,8 +11,9 @@ namespace causeway {
 // INVALID_ARGUMENT for numbers that are no type and for those that no device holds (strings).
 absl::StatusOr<PJRT_Buffer_Type> ToPjrtType(DType type);
 
-// UNIMPLEMENTED for types that base/dtype.h does not know.
-absl::StatusOr<DType> FromPjrtType(PJRT_Buffer_Type type);
+// `type` is a PJRT_Buffer_Type as the plugin wrote it (RawEnum). UNIMPLEMENTED for types that base/dtype.h does not
+// know.
+absl::StatusOr<DType> FromPjrtType(int type);
 
 }  // namespace causeway
 

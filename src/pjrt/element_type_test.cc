@@ -7,7 +7,7 @@ namespace {
 
 TEST(ElementType, EveryTypeThatADeviceHoldsGoesThereAndBack) {
   int known = 0;
-  for (int i = 1; i <= static_cast<int>(DType::kU1); ++i) {
+  for (int i = 1; i < static_cast<int>(DType::kString); ++i) {
     const auto dtype = static_cast<DType>(i);
     const absl::StatusOr<PJRT_Buffer_Type> pjrt = ToPjrtType(dtype);
     if (Name(dtype) == "?") {
@@ -29,7 +29,7 @@ TEST(ElementType, NumbersDifferAndAreMappedByName) {
 TEST(ElementType, WhatNoDeviceHoldsIsRefused) {
   EXPECT_EQ(ToPjrtType(DType::kString).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ToPjrtType(DType::kInvalid).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(FromPjrtType(static_cast<PJRT_Buffer_Type>(1000)).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(FromPjrtType(1000).status().code(), absl::StatusCode::kUnimplemented);
 }
 
 }  // namespace

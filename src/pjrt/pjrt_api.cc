@@ -100,7 +100,7 @@ absl::Status PjrtApi::Lacks(absl::string_view mangled_args) const {
 
 const PJRT_Extension_Base* PjrtApi::Find(int type) const {
   for (const PJRT_Extension_Base* e = table().extension_start; e != nullptr; e = e->next) {
-    if (static_cast<int>(e->type) == type) return e;
+    if (RawEnum(&e->type) == type) return e;
   }
   return nullptr;
 }
@@ -108,7 +108,7 @@ const PJRT_Extension_Base* PjrtApi::Find(int type) const {
 std::vector<int> PjrtApi::ExtensionTypes() const {
   std::vector<int> types;
   for (const PJRT_Extension_Base* e = table().extension_start; e != nullptr; e = e->next) {
-    types.push_back(static_cast<int>(e->type));
+    types.push_back(RawEnum(&e->type));
   }
   return types;
 }
@@ -187,7 +187,7 @@ std::vector<proto::Attribute> ToAttributes(const PJRT_NamedValue* values, size_t
     const PJRT_NamedValue& value = values[i];
     proto::Attribute attribute;
     attribute.set_name(std::string(value.name, value.name_size));
-    switch (value.type) {
+    switch (RawEnum(&value.type)) {
       case PJRT_NamedValue_kString:
         attribute.set_string_value(std::string(value.string_value, value.value_size));
         break;

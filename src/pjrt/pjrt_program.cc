@@ -127,7 +127,7 @@ absl::Status PjrtProgram::DescribeOutputs() {
   const int64_t* next = dims.dims;
   for (size_t i = 0; i < count; ++i) {
     auto type = std::make_shared<BufferType>();
-    ASSIGN_OR_RETURN(type->dtype, FromPjrtType(types.output_types[i]));
+    ASSIGN_OR_RETURN(type->dtype, FromPjrtType(RawEnum(&types.output_types[i])));
     type->dims.assign(next, next + dims.dim_sizes[i]);
     next += dims.dim_sizes[i];
     proto::ShardType& described = *info_.mutable_outputs(static_cast<int>(i))->mutable_type();

@@ -11,9 +11,9 @@ namespace {
 
 absl::Status CheckBox(absl::Span<const int64_t> dims, const proto::Box& box) {
   const auto refuse = [&] {
-    return absl::InvalidArgumentError(absl::StrCat("the piece at [", absl::StrJoin(box.start(), ","), "] of size [",
-                                                   absl::StrJoin(box.size(), ","), "] does not lie in a shard of shape [",
-                                                   absl::StrJoin(dims, ","), "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the piece at [", absl::StrJoin(box.start(), ","), "] of size [", absl::StrJoin(box.size(), ","),
+                     "] does not lie in a shard of shape [", absl::StrJoin(dims, ","), "]"));
   };
   if (box.start_size() != static_cast<int>(dims.size()) || box.size_size() != box.start_size()) return refuse();
   for (int i = 0; i < box.start_size(); ++i) {

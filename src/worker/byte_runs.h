@@ -24,8 +24,8 @@ class ByteRuns {
   // All of a memory of `bytes` bytes.
   static ByteRuns Whole(int64_t bytes);
 
-  // The part `box` of a shard of shape `dims`; a box without dimensions is all of it. INVALID_ARGUMENT where the box does
-  // not lie in the shard. `dims` must have passed DenseBytes (shapes.h).
+  // The part `box` of a shard of shape `dims`; a box without dimensions is all of it. INVALID_ARGUMENT where the box
+  // does not lie in the shard. `dims` must have passed DenseBytes (shapes.h).
   static absl::StatusOr<ByteRuns> OfBox(absl::Span<const int64_t> dims, const proto::Box& box, int element_bytes);
 
   // Bytes of the rectangle.
@@ -64,8 +64,8 @@ class ByteRuns {
   std::vector<Dimension> outer_;  // of the runs, slowest first
 };
 
-// Copies the rectangle `from` of the shard at `source` to the rectangle `to` of the shard at `target`: as many bytes, in the
-// same order. The two memories do not overlap.
+// Copies the rectangle `from` of the shard at `source` to the rectangle `to` of the shard at `target`: as many bytes,
+// in the same order. The two memories do not overlap.
 void CopyRuns(const ByteRuns& from, const char* source, const ByteRuns& to, char* target);
 
 }  // namespace causeway::worker

@@ -1,4 +1,5 @@
-// What the parts of the core share: this event's actions and time, the store, host memory, and the way to the controller.
+// What the parts of the core share: this event's actions and time, the store, host memory, and the way to the
+// controller.
 #ifndef CAUSEWAY_WORKER_CONTEXT_H_
 #define CAUSEWAY_WORKER_CONTEXT_H_
 

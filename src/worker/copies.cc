@@ -25,7 +25,7 @@ absl::StatusOr<ByteRuns> RunsOf(const proto::Copy::Part& part, const HostShape& 
 
 // What a stream's end means for the shard that waited for it. A connection that broke took the data with it.
 absl::Status StreamError(const proto::Copy::Part& part, const absl::Status& status) {
-  if (!absl::IsUnavailable(status) && !absl::IsNotFound(status)) return status;
+  if (!absl::IsUnavailable(status)) return status;
   return absl::DataLossError(absl::StrCat("worker ", part.source_worker(), " was lost while it sent array ",
                                           part.source_array() & kMaxPerSession, ": ", status.message()));
 }
@@ -141,7 +141,8 @@ void Copies::AddPart(const proto::Copy& message, const proto::Copy::Part& part, 
   if (from_here) users = &reads[{ArrayId{part.source_array()}, part.source_shard()}];
   if (from_here && !to_here) {
     const SessionId session = SessionOf(ArrayId{message.array()});
-    users->push_back([this, session, part](const absl::StatusOr<HostShard>& source) { SendPart(session, part, source); });
+    users->push_back(
+        [this, session, part](const absl::StatusOr<HostShard>& source) { SendPart(session, part, source); });
     return;
   }
   if (!to_here) return;
@@ -214,8 +215,8 @@ void Copies::StartRead(SessionId session, ArrayId array, int shard, std::vector<
 void Copies::SendPart(SessionId session, const proto::Copy::Part& part, const absl::StatusOr<HostShard>& source) {
   const PeerId peer = PeerOf(WorkerId{part.target_worker()});
   const StreamId id{part.stream()};
-  absl::StatusOr<ByteRuns> runs = source.status();
-  if (source.ok()) runs = RunsOf(part, source->shape, part.source_box());
+  if (!source.ok()) return context_.out->RefuseToSend(peer, id, part.bytes(), source.status());
+  const absl::StatusOr<ByteRuns> runs = RunsOf(part, source->shape, part.source_box());
   if (!runs.ok()) return context_.out->RefuseToSend(peer, id, part.bytes(), runs.status());
   streams_.Send(session, peer, id, source->host, *runs, /*done=*/nullptr);
 }

@@ -1,8 +1,9 @@
 // Copies between arrays: pieces of shards that are here go to shards that are made here or on other workers.
 //
-// A whole shard that stays on this worker is copied by the device runtime. All else goes through host memory: a source is read
-// once for all pieces that one message takes of it; a target is put together from its pieces, wherever they come from, and
-// made when the last is there. What goes wrong with a source reaches the target as its error, on other workers too.
+// A whole shard that stays on this worker is copied by the device runtime. All else goes through host memory: a source
+// is read once for all pieces that one message takes of it; a target is put together from its pieces, wherever they
+// come from, and made when the last is there. What goes wrong with a source reaches the target as its error, on other
+// workers too.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_COPIES_H_

@@ -181,8 +181,8 @@ void WorkerCore::Impl::On(FrameIn& event) {
       return On(message.peers());
     case proto::ToWorker::kHostData:
       return puts_.OnHostData(std::move(*message.mutable_host_data()));
-    case proto::ToWorker::kGoodbye:        // the link's keeper says it to people
-    case proto::ToWorker::kClusterStatus:  // answers tools
+    case proto::ToWorker::kGoodbye:         // the link's keeper says it to people
+    case proto::ToWorker::kClusterStatus:   // answers tools
     case proto::ToWorker::MESSAGE_NOT_SET:  // from a newer controller, which must do without an answer
       return;
   }

@@ -3,11 +3,12 @@
 //   WorkerCore core(options, hello);
 //   core.Handle(FrameIn{message}, clock.Now(), actions);     // what is to be done comes out through `actions`
 //
-// It holds the names of buffers, the queues of launches, and what waits for what. It never holds a device buffer, a byte of an array,
-// a socket or a thread: those are the shell's (shell.h), which names them by the keys in events.h.
+// It holds the names of buffers, the queues of launches, and what waits for what. It never holds a device buffer, a
+// byte of an array, a socket or a thread: those are the shell's (shell.h), which names them by the keys in events.h.
 //
-// What it answers: every Compile, Launch, Put, ReceiveHost, Copy with something to make, Fetch, Query and Ping by exactly one
-// report, unless the link goes first. What is wrong with a message is the error of what it asked for, and touches nothing else.
+// What it answers: every Compile, Launch, Put, ReceiveHost, Copy with something to make, Fetch, Query and Ping by
+// exactly one report, unless the link goes first. What is wrong with a message is the error of what it asked for, and
+// touches nothing else.
 //
 // Threading: none of its own; one call at a time. No clocks, no I/O: the same code runs live and under a simulator.
 // Cost: a launch costs O(devices * (arguments + outputs)).
@@ -24,8 +25,8 @@
 namespace causeway::worker {
 
 struct CoreOptions {
-  // Host memory for what clients send, for what they fetch and for what other arrays take: so much for each. What is above it
-  // waits for its turn.
+  // Host memory for what clients send, for what they fetch and for what other arrays take: so much for each. What is
+  // above it waits for its turn.
   int64_t staging_bytes = int64_t{1} << 30;
 };
 

@@ -163,6 +163,7 @@ class Harness : public WorkerActions {
   void PutReady(uint64_t array, int64_t elements = 4, int device = 0) {
     Put(array, {{0, device}}, elements);
     MakeReady(made.back(), elements * 4);
+    made.pop_back();
     sent.clear();
   }
 

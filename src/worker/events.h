@@ -1,9 +1,9 @@
 // What the worker core is told (events) and what it wants done (actions).
 //
-// The core (core.h) never sees a device, a socket or a byte of an array: it names them. A key is minted by the core, used once,
-// and stands for something that the shell holds: a buffer of the device runtime, host memory, a compiled program. Whatever
-// was started under a key is answered by exactly one event, also after the core has dropped the key: by then it may be about
-// nothing that the core still knows, and is ignored.
+// The core (core.h) never sees a device, a socket or a byte of an array: it names them. A key is minted by the core,
+// used once, and stands for something that the shell holds: a buffer of the device runtime, host memory, a compiled
+// program. Whatever was started under a key is answered by exactly one event, also after the core has dropped the key:
+// by then it may be about nothing that the core still knows, and is ignored.
 #ifndef CAUSEWAY_WORKER_EVENTS_H_
 #define CAUSEWAY_WORKER_EVENTS_H_
 

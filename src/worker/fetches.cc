@@ -24,8 +24,8 @@ void Fetches::OnRead(const Request& request, absl::StatusOr<HostShard> shard) {
   done.set_total_bytes(shard->bytes);
   if (shard->bytes <= kInlineBytes) return context_.out->SendFetched(std::move(done), shard->host->key());
   context_.out->Send(message);
-  streams_.Send(request.session, kControllerPeer, request.stream, std::move(shard->host),
-                ByteRuns::Whole(shard->bytes), /*done=*/nullptr);
+  streams_.Send(request.session, kControllerPeer, request.stream, std::move(shard->host), ByteRuns::Whole(shard->bytes),
+                /*done=*/nullptr);
 }
 
 void Fetches::ReportFailure(const Request& request, const absl::Status& status) {

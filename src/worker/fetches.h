@@ -16,8 +16,7 @@ namespace causeway::worker {
 
 class Fetches {
  public:
-  Fetches(Context& context, Reads& reads, StreamTable& streams)
-      : context_(context), reads_(reads), streams_(streams) {}
+  Fetches(Context& context, Reads& reads, StreamTable& streams) : context_(context), reads_(reads), streams_(streams) {}
 
   // Answered by one FetchDone.
   void Fetch(const proto::Fetch& message);

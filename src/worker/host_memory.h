@@ -3,9 +3,9 @@
 //   HostRef host = memory.Allocate(bytes);                        // counted, never waits
 //   memory.WhenRoom(Pool::kSend, bytes, [...](HostRef host) {});  // waits for its turn
 //
-// Each pool has room of its own, so that a slow client holds up neither the others' fetches nor copies between workers. The
-// targets of copies between arrays never wait: a sender gets rid of its memory once the receiver has room; if the receiver
-// could wait as well, two workers could each hold what the other waits for.
+// Each pool has room of its own, so that a slow client holds up neither the others' fetches nor copies between workers.
+// The targets of copies between arrays never wait: a sender gets rid of its memory once the receiver has room; if the
+// receiver could wait as well, two workers could each hold what the other waits for.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_HOST_MEMORY_H_

@@ -40,7 +40,8 @@ class HostSink final : public StreamSink {
 
   void OnData(int64_t offset, int64_t length) override {
     if (direct_) return;
-    place_.Scatter(absl::MakeConstSpan(scratch_).subspan(offset - scratch_position_, length), offset, target_->writable);
+    place_.Scatter(absl::MakeConstSpan(scratch_).subspan(offset - scratch_position_, length), offset,
+                   target_->writable);
   }
 
   void OnDone(absl::Status status) override { std::exchange(done_, nullptr)(std::move(status)); }

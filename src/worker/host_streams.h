@@ -1,7 +1,7 @@
 // Streams of the data plane from and into host memory.
 //
-// What lies in one long run in memory travels without a copy; pieces of many short runs are gathered and scattered a chunk
-// at a time, on the plane's thread, so that a stream needs no memory beyond one chunk.
+// What lies in one long run in memory travels without a copy; pieces of many short runs are gathered and scattered a
+// chunk at a time, on the plane's thread, so that a stream needs no memory beyond one chunk.
 #ifndef CAUSEWAY_WORKER_HOST_STREAMS_H_
 #define CAUSEWAY_WORKER_HOST_STREAMS_H_
 

@@ -1,7 +1,7 @@
 // Counts what was started and has not come back, so that its owner can wait for it before going.
 //
-//   runtime.ToHost(..., in_flight.Track([block](absl::Status status) {...}));     // counted until that function is destroyed
-//   in_flight.WaitForNone();
+//   runtime.ToHost(..., in_flight.Track([block](absl::Status status) {...}));     // counted until that function is
+//   destroyed in_flight.WaitForNone();
 //
 // Threading: thread-safe.
 #ifndef CAUSEWAY_WORKER_IN_FLIGHT_H_

@@ -42,9 +42,9 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
         continue;
       }
       if (!(*found)->failed() && (*found)->device() != devices[shard]) {
-        launch.refused.Update(absl::InvalidArgumentError(
-            absl::StrCat("an argument's shard ", shard, " lies on device ", (*found)->device(), ", the program wants it on ",
-                         devices[shard])));
+        launch.refused.Update(
+            absl::InvalidArgumentError(absl::StrCat("an argument's shard ", shard, " lies on device ",
+                                                    (*found)->device(), ", the program wants it on ", devices[shard])));
       }
       launch.arguments.push_back(*std::move(found));
       Wait(launch, &Store::WhenPlaced, launch.arguments.back());

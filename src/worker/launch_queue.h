@@ -1,11 +1,12 @@
 // The launches of a worker: one first-come-first-served queue a device, in the controller's order.
 //
-// A launch starts when it is at the head of the queues of all its devices, its program is compiled and all its arguments are
-// placed (the plugin itself waits for those that are not computed). It leaves the queues when the plugin has taken it, so that the
-// next one is handed over while it still runs. Where an argument has failed it does not run: its outputs hold that error.
+// A launch starts when it is at the head of the queues of all its devices, its program is compiled and all its
+// arguments are placed (the plugin itself waits for those that are not computed). It leaves the queues when the plugin
+// has taken it, so that the next one is handed over while it still runs. Where an argument has failed it does not run:
+// its outputs hold that error.
 //
-// One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads, and a
-// second one could hold the threads that the first still needs.
+// One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads,
+// and a second one could hold the threads that the first still needs.
 //
 // Threading: none of its own, as all of the core.
 // Cost: O(devices * (arguments + outputs)) a launch.

@@ -111,8 +111,7 @@ TEST(Launch, AnErrorPoisonsWhatDependsOnItAndNothingElse) {
   h.Return(h.executes[1], 8, absl::OkStatus());
   EXPECT_THAT(h.Done(), ElementsAre(Pair(1, HasCode(absl::StatusCode::kResourceExhausted)),
                                     Pair(2, HasCode(absl::StatusCode::kResourceExhausted)),
-                                    Pair(3, HasCode(absl::StatusCode::kResourceExhausted)),
-                                    Pair(4, absl::OkStatus())));
+                                    Pair(3, HasCode(absl::StatusCode::kResourceExhausted)), Pair(4, absl::OkStatus())));
 }
 
 TEST(Launch, AnErrorOnTheDeviceReachesLaterLaunches) {

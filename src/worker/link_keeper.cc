@@ -88,7 +88,7 @@ absl::Status LinkKeeper::Serve(const std::shared_ptr<Link>& link) {
       const absl::Duration left = last_frame_ + allowed_silence_ - absl::Now();
       if (!closing && (stopping_ || left <= absl::ZeroDuration())) {
         closing = true;
-        const absl::Status reason = stopping_ ? absl::OkStatus()
+        const absl::Status reason = stopping_ ? absl::CancelledError("stopping")
                                               : absl::UnavailableError(absl::StrCat(
                                                     "nothing was heard for ", absl::FormatDuration(allowed_silence_)));
         mu_.Unlock();
@@ -149,6 +149,7 @@ void LinkKeeper::OnWelcome(const proto::Welcome& welcome) {
   welcome_ = true;
   said_.clear();
   if (welcome.heartbeat_timeout_ms() > 0) allowed_silence_ = absl::Milliseconds(welcome.heartbeat_timeout_ms());
+  changed_.SignalAll();
 }
 
 void LinkKeeper::OnClosed(absl::Status why) {

@@ -2,8 +2,9 @@
 //
 //   LinkKeeper keeper(dial, options, &user);     // user: OnUp(link), OnFrame(message), OnLost(), and so on
 //
-// Between attempts it waits min_delay, doubled each time up to max_delay, with jitter, so that the workers of a cluster do not
-// come back all at once. Only a Welcome starts the delays anew: a controller that refuses us is not pressed either.
+// Between attempts it waits min_delay, doubled each time up to max_delay, with jitter, so that the workers of a cluster
+// do not come back all at once. Only a Welcome starts the delays anew: a controller that refuses us is not pressed
+// either.
 //
 // Threading: one thread of its own waits; the user is called on it and on the link's thread, one call at a time.
 // Lifetime: the destructor closes the link, calls OnLost if it was up, and joins.

@@ -1,4 +1,5 @@
-// Shards in the making: from host memory or from another buffer, and the report once all that one message asked for are there.
+// Shards in the making: from host memory or from another buffer, and the report once all that one message asked for are
+// there.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_MAKES_H_
@@ -21,8 +22,8 @@ class Makes {
  public:
   explicit Makes(Context& context) : context_(context) {}
 
-  // Promises a buffer for `shard` and names it. Where that cannot be (no such device, the name is taken), gives a failed
-  // buffer, which carries the name if the name was free.
+  // Promises a buffer for `shard` and names it. Where that cannot be (no such device, the name is taken), gives a
+  // failed buffer, which carries the name if the name was free.
   BufferRef Promise(ArrayId array, const proto::Shard& shard);
 
   // Reports ArrayDone for `array` when all `buffers` are ready or failed, with the first error in their order.

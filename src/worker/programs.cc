@@ -18,8 +18,9 @@ void Programs::Compile(proto::Compile request) {
   absl::flat_hash_set<int> seen;
   for (int device : request.devices()) {
     if (device < 0 || device >= context_.devices || !seen.insert(device).second) {
-      return ReportFailure(id, absl::InvalidArgumentError(absl::StrCat(
-                                   "device ", device, " is named twice or is none of the ", context_.devices, " here")));
+      return ReportFailure(
+          id, absl::InvalidArgumentError(
+                  absl::StrCat("device ", device, " is named twice or is none of the ", context_.devices, " here")));
     }
     program->devices.push_back(device);
   }
@@ -27,9 +28,9 @@ void Programs::Compile(proto::Compile request) {
 
   programs_.emplace(id, program);
   compiling_.emplace(program->key, program);
-  context_.out->Compile(program->key, CompileRequest{std::move(*request.mutable_format()),
-                                                     std::move(*request.mutable_code()),
-                                                     std::move(*request.mutable_options()), program->devices});
+  context_.out->Compile(program->key,
+                        CompileRequest{std::move(*request.mutable_format()), std::move(*request.mutable_code()),
+                                       std::move(*request.mutable_options()), program->devices});
 }
 
 ProgramRef Programs::OnCompileDone(CompileDone event) {
@@ -59,8 +60,8 @@ ProgramRef Programs::OnCompileDone(CompileDone event) {
 absl::StatusOr<ProgramRef> Programs::Find(ProgramId id) const {
   const auto found = programs_.find(id);
   if (found == programs_.end()) {
-    return absl::NotFoundError(absl::StrCat("the worker has no program ", Raw(id) & kMaxPerSession, " of session ",
-                                            Raw(SessionOf(id))));
+    return absl::NotFoundError(
+        absl::StrCat("the worker has no program ", Raw(id) & kMaxPerSession, " of session ", Raw(SessionOf(id))));
   }
   return found->second;
 }

@@ -1,5 +1,5 @@
-// The programs of a worker: being compiled, compiled, or refused by the compiler. A program lives as long as its name or a launch
-// that uses it.
+// The programs of a worker: being compiled, compiled, or refused by the compiler. A program lives as long as its name
+// or a launch that uses it.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_PROGRAMS_H_

@@ -11,8 +11,7 @@ namespace causeway::worker {
 namespace {
 
 absl::StatusOr<HostShape> ShapeOf(const proto::Put& message, int64_t data_bytes) {
-  ASSIGN_OR_RETURN(HostShape shape,
-                   ShapeFrom(message.type().dtype(), message.type().dims(), message.byte_strides()));
+  ASSIGN_OR_RETURN(HostShape shape, ShapeFrom(message.type().dtype(), message.type().dims(), message.byte_strides()));
   ASSIGN_OR_RETURN(const int64_t needed_bytes, SpanBytes(shape));
   if (data_bytes < needed_bytes) {
     return absl::InvalidArgumentError(
@@ -71,8 +70,8 @@ void Puts::OnHostData(proto::HostData message) {
   const auto put = pending_.find(waiting->second);
   absl::Status status = FromProto(message.status());
   if (status.ok() && static_cast<int64_t>(message.data().size()) != put->second.total_bytes) {
-    status = absl::InvalidArgumentError(absl::StrCat(put->second.total_bytes, " bytes of host data were announced, ",
-                                                     message.data().size(), " came"));
+    status = absl::InvalidArgumentError(
+        absl::StrCat(put->second.total_bytes, " bytes of host data were announced, ", message.data().size(), " came"));
   }
   if (status.ok()) Make(put->second, context_.hosts.Adopt(std::move(*message.mutable_data())));
   End(put, status);
@@ -82,8 +81,7 @@ void Puts::OnRoom(PutKey key, HostRef host) {
   const auto put = pending_.find(key);
   if (put == pending_.end()) return;
   put->second.receiving = streams_.Receive(
-      SessionOf(put->second.array), kControllerPeer, put->second.stream, host,
-      ByteRuns::Whole(put->second.total_bytes),
+      SessionOf(put->second.array), kControllerPeer, put->second.stream, host, ByteRuns::Whole(put->second.total_bytes),
       [this, key, host](const absl::Status& status) { OnReceived(key, host, status); });
 }
 

@@ -1,5 +1,5 @@
-// Arrays from host data: with the message, behind it in a frame, or as a stream from the controller's data plane. All shards of one
-// message share one host memory.
+// Arrays from host data: with the message, behind it in a frame, or as a stream from the controller's data plane. All
+// shards of one message share one host memory.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_PUTS_H_

@@ -1,8 +1,8 @@
 // Brings the contents of buffers to host memory, for fetches and for copies to other workers.
 //
-// Waits until the buffer is computed, without a thread; looks at its own memory where the host can (CPU devices), else reads it
-// back to memory of a pool. While a read waits or runs, no launch that takes the buffer starts; a view stays valid
-// whatever is launched after it.
+// Waits until the buffer is computed, without a thread; looks at its own memory where the host can (CPU devices), else
+// reads it back to memory of a pool. While a read waits or runs, no launch that takes the buffer starts; a view stays
+// valid whatever is launched after it.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_READS_H_

@@ -51,7 +51,8 @@ class NoBytes final : public StreamSource, public StreamSink {
   const InFlight::Hold hold_;
 };
 
-// Joins the two answers to one launch, which may come in either order and on two threads, into as few events as possible.
+// Joins the two answers to one launch, which may come in either order and on two threads, into as few events as
+// possible.
 struct RunningLaunch {
   Mutex mu;
   bool returned ABSL_GUARDED_BY(mu) = false;
@@ -154,8 +155,8 @@ WorkerShell::Impl::Impl(DeviceRuntime& runtime, DataPlane& plane, Dial dial, con
 
 WorkerShell::Impl::~Impl() {
   keeper_.reset();
-  // The streams have been cancelled with the link. The devices finish what they have begun: their events no longer matter, but
-  // the memory that they use does.
+  // The streams have been cancelled with the link. The devices finish what they have begun: their events no longer
+  // matter, but the memory that they use does.
   strand_.Close();
   dispatch_.clear();
   compilers_.reset();
@@ -221,10 +222,12 @@ void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
 }
 
 void WorkerShell::Impl::Ask(Life life, const proto::Query& query, std::optional<ProgramKey> program) {
-  std::shared_ptr<DeviceProgram> held;
-  if (program) held = programs_.at(*program);
-  compilers_->Add(in_flight_.Track(
-      [this, life, query, held = std::move(held)] { Enter(Answered{life, Answer(query, held.get())}); }));
+  // A question that names no program is answered at once, not behind compiles.
+  if (!program) return Enter(Answered{life, Answer(query, /*program=*/nullptr)});
+  std::shared_ptr<DeviceProgram> held = programs_.at(*program);
+  compilers_->Add(in_flight_.Track([this, life, query, held = std::move(held)] {
+    Enter(Answered{life, Answer(query, held.get())});
+  }));
 }
 
 proto::QueryDone WorkerShell::Impl::Answer(const proto::Query& query, DeviceProgram* program) {
@@ -259,26 +262,26 @@ void WorkerShell::Impl::Execute(ExecuteRequest request) {
     arguments[i / parameters].push_back(buffers_.at(request.arguments[i]));
   }
   TaskPool& thread = *dispatch_[request.thread_device];
-  thread.Add(in_flight_.Track([this, request = std::move(request), program = std::move(program),
-                               arguments = std::move(arguments)]() mutable {
-    RunLaunch(std::move(request), *program, arguments);
-  }));
+  thread.Add(in_flight_.Track(
+      [this, request = std::move(request), program = std::move(program), arguments = std::move(arguments)]() mutable {
+        RunLaunch(std::move(request), *program, arguments);
+      }));
 }
 
 void WorkerShell::Impl::RunLaunch(ExecuteRequest request, DeviceProgram& program, const Arguments& arguments) {
   const auto running = std::make_shared<RunningLaunch>();
-  absl::StatusOr<Execution> execution = runtime_.Execute(
-      program, arguments, request.options,
-      in_flight_.Track([this, running, launch = request.launch](absl::Status status) {
-        {
-          MutexLock lock(&running->mu);
-          if (!running->returned) {
-            running->finished = std::move(status);
-            return;
-          }
-        }
-        Enter(LaunchFinished{launch, std::move(status)});
-      }));
+  absl::StatusOr<Execution> execution =
+      runtime_.Execute(program, arguments, request.options,
+                       in_flight_.Track([this, running, launch = request.launch](absl::Status status) {
+                         {
+                           MutexLock lock(&running->mu);
+                           if (!running->returned) {
+                             running->finished = std::move(status);
+                             return;
+                           }
+                         }
+                         Enter(LaunchFinished{launch, std::move(status)});
+                       }));
   std::optional<absl::Status> finished;
   {
     MutexLock lock(&running->mu);

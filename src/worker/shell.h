@@ -1,15 +1,16 @@
 // A worker: the core with its threads, links, streams and devices.
 //
-//   WorkerShell worker(*runtime, *plane, dial, clock, options);     // joins the cluster, and joins again, until it is destroyed
+//   WorkerShell worker(*runtime, *plane, dial, clock, options);     // joins the cluster, and joins again, until it is
+//   destroyed
 //
-// An event enters the core on the very thread that brings it (strand.h), and what the core then wants done is done there:
-// frames are written, the plugin is called, streams begin. Only what may block has threads of its own: launches (one for each
-// device, since a plugin may run a cheap program inside Execute), compiles and questions about programs, and copies
-// within host memory.
+// An event enters the core on the very thread that brings it (strand.h), and what the core then wants done is done
+// there: frames are written, the plugin is called, streams begin. Only what may block has threads of its own: launches
+// (one for each device, since a plugin may run a cheap program inside Execute), compiles and questions about programs,
+// and copies within host memory.
 //
 // Threading: construct and destroy on one thread.
-// Lifetime: runtime, plane and clock outlive it. The destructor leaves the cluster, waits for what the devices are still
-// doing, and gives all buffers and programs back; nothing of it runs afterwards.
+// Lifetime: runtime, plane and clock outlive it. The destructor leaves the cluster, waits for what the devices are
+// still doing, and gives all buffers and programs back; nothing of it runs afterwards.
 #ifndef CAUSEWAY_WORKER_SHELL_H_
 #define CAUSEWAY_WORKER_SHELL_H_
 

@@ -148,7 +148,8 @@ Store::Shards* Store::FindAll(ArrayId array) {
 }
 
 void Store::DropSession(SessionId session) {
-  arrays_.erase(arrays_.lower_bound(MakeArrayId(session, 0)), arrays_.upper_bound(MakeArrayId(session, kMaxPerSession)));
+  arrays_.erase(arrays_.lower_bound(MakeArrayId(session, 0)),
+                arrays_.upper_bound(MakeArrayId(session, kMaxPerSession)));
 }
 
 }  // namespace causeway::worker

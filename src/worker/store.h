@@ -5,8 +5,8 @@
 //   store.WhenPlaced(out, [...] { ... });                  // an argument of the next launch
 //   store.Place(out, bytes);  store.SetReady(out);         // the device runtime made it, and computed it
 //
-// A buffer lives as long as somebody refers to it: a name, or an operation that captured it when its message arrived. With the
-// last reference goes the device memory, and the accounts say so at once.
+// A buffer lives as long as somebody refers to it: a name, or an operation that captured it when its message arrived.
+// With the last reference goes the device memory, and the accounts say so at once.
 //
 // Threading: none of its own, as all of the core.
 #ifndef CAUSEWAY_WORKER_STORE_H_
@@ -30,8 +30,8 @@ namespace causeway::worker {
 
 class Store;
 
-// What is to be done once something is so; `ok` is false where the buffer failed. Captures an owner and a key, so that it costs no
-// allocation and keeps nothing alive; what the key names may be gone by then.
+// What is to be done once something is so; `ok` is false where the buffer failed. Captures an owner and a key, so that
+// it costs no allocation and keeps nothing alive; what the key names may be gone by then.
 using Continuation = std::function<void(bool ok)>;
 
 // One shard on one device, from promise to end.
@@ -41,7 +41,7 @@ class Buffer {
     kPromised,  // nothing is there yet
     kPlaced,    // the device runtime has it; it may not be computed
     kReady,
-    kFailed,    // it never will be
+    kFailed,  // it never will be
   };
 
   Buffer(Store& store, BufferKey key, int device) : store_(store), key_(key), device_(device) {}
@@ -153,9 +153,9 @@ class Store {
   uint64_t last_key_ = 0;
   std::vector<int64_t> device_bytes_;
   std::vector<int64_t> device_buffers_;
-  std::vector<BufferKey> gone_;  // their memory is to be given back
+  std::vector<BufferKey> gone_;                      // their memory is to be given back
   std::deque<std::pair<Continuation, bool>> ready_;  // a queue and not calls, so that long chains of errors do not nest
-  absl::btree_map<ArrayId, Shards> arrays_;  // in order, so that a session's are together
+  absl::btree_map<ArrayId, Shards> arrays_;          // in order, so that a session's are together
 };
 
 }  // namespace causeway::worker

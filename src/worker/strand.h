@@ -2,9 +2,10 @@
 //
 //   strand.Run([this] { core_.Handle(...); });
 //
-// A task runs on the thread that brings it when nobody is inside; otherwise whoever is inside runs it before leaving. So no
-// event is handed to another thread for nothing (which costs 35 us here: NETWORK facts), nobody waits for a lock while others
-// work, and a task may bring further ones, directly or by a call that comes back at once: they run after it.
+// A task runs on the thread that brings it when nobody is inside; otherwise whoever is inside runs it before leaving.
+// So no event is handed to another thread for nothing (which costs 35 us here: NETWORK facts), nobody waits for a lock
+// while others work, and a task may bring further ones, directly or by a call that comes back at once: they run after
+// it.
 //
 // Threading: Run may be called from any thread, also from inside a task.
 #ifndef CAUSEWAY_WORKER_STRAND_H_

@@ -429,8 +429,8 @@ TEST(Copy, AnErrorOfOnePieceEndsTheOthersAndIsTheShards) {
   ASSERT_THAT(h.receives, SizeIs(2));
   h.Do(StreamEnded{h.receives[0].stream, absl::InternalError("broken")});
   EXPECT_EQ(h.Only().array_done().status().message(), "broken");
-  ASSERT_THAT(h.cancels, SizeIs(2));
-  EXPECT_EQ(h.cancels[1].first, h.receives[1].stream);
+  ASSERT_THAT(h.cancels, SizeIs(1));
+  EXPECT_EQ(h.cancels[0].first, h.receives[1].stream);
   EXPECT_THAT(h.hosts, IsEmpty());
 }
 
@@ -468,7 +468,7 @@ TEST(Copy, WhatDoesNotAddUpIsItsError) {
       << "smaller than it says";
   EXPECT_THAT(h.receive_refusals, SizeIs(1));
   EXPECT_THAT(h.hosts, IsEmpty());
-  EXPECT_THAT(h.made, SizeIs(1)) << "only the source";
+  EXPECT_THAT(h.made, IsEmpty());
 }
 
 TEST(Copy, FailEndsIt) {
@@ -494,7 +494,7 @@ class Chaos {
         info.set_has_collectives(i == 3);
         std::vector<int> devices = {Pick(kDevices)};
         if (i == 3) devices = {0, 1, 2};
-        h_.Compile(ProgramNumber(i, SessionId(session)), devices, info);
+        h_.Compile(ProgramNumber(i, SessionId{static_cast<uint32_t>(session)}), devices, info);
       }
     }
   }
@@ -527,23 +527,24 @@ class Chaos {
   static constexpr int kDevices = 3;
 
   int Pick(int n) { return static_cast<int>(random_() % n); }
+  uint64_t NextStream() { return ++last_stream_; }
   absl::Status Outcome() { return Pick(8) == 0 ? absl::InternalError("chance") : absl::OkStatus(); }
 
   void Message() {
-    const SessionId session(1 + Pick(2));
+    const SessionId session{static_cast<uint32_t>(1 + Pick(2))};
     const auto any = [&] { return Array(1 + Pick(40), session); };
     const auto fresh = [&] { return Array(++last_array_ % 40 + 1, session); };
     switch (Pick(11)) {
       case 0:
         return h_.Put(fresh(), {{0, Pick(kDevices)}, {1, Pick(kDevices)}, {2, 2}});
       case 1:
-        return h_.Receive(fresh(), ++last_stream_, Pick(2) == 0 ? 4 : kLarge);
+        return h_.Receive(fresh(), NextStream(), Pick(2) == 0 ? 4 : kLarge);
       case 2:
         return h_.Launch(++last_launch_, ProgramNumber(1 + Pick(3), session), {any(), any()}, {fresh(), fresh()});
       case 3:
         return h_.Launch(++last_launch_, ProgramNumber(1 + Pick(3), session), {}, {fresh()});
       case 4:
-        return h_.Fetch(last_stream_, any(), Pick(3), ++last_stream_);
+        return h_.Fetch(/*fetch=*/1, any(), Pick(3), NextStream());
       case 5:
         return h_.Delete({any(), any()});
       case 6:
@@ -556,9 +557,9 @@ class Chaos {
                             .Part(any(), 0, 0, 0, 2)
                             .From(0, 2)
                             .To(0, 2)
-                            .Part(any(), 1, 0, 0, 2, ++last_stream_)
+                            .Part(any(), 1, 0, 0, 2, NextStream())
                             .To(2, 2)
-                            .Part(any(), 0, 1, 1, 2, ++last_stream_)
+                            .Part(any(), 0, 1, 1, 2, NextStream())
                             .From(1, 2)
                             .message());
       case 9:

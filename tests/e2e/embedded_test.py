@@ -154,5 +154,5 @@ def test_a_cluster_that_takes_too_long_is_an_error_with_its_log(folder: Path, br
     environment = {"CAUSEWAY_BINARY": str(broken_binary), "SLEEP": "1", "CAUSEWAY_START_TIMEOUT": "1"}
     done = run(folder, "import jax; jax.devices()", JAX_PLATFORMS="causeway", **environment)
     assert (
-        "not ready after 1 s (CAUSEWAY_START_TIMEOUT allows more); the end of its log:\nit has no luck" in done.stderr
+        "not ready after 6 s (CAUSEWAY_START_TIMEOUT allows more); the end of its log:\nit has no luck" in done.stderr
     )
