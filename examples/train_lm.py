@@ -61,7 +61,7 @@ def read_text(folder: Path | None, max_bytes: int) -> np.ndarray:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = file.read_bytes()
             text.decode()  # what is no text is left out
-            parts.append(text[: max_bytes - size] + b"\n")
+            parts.append((text + b"\n")[: max_bytes - size])
             size += len(parts[-1])
         if size >= max_bytes:
             break

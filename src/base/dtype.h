@@ -1,5 +1,5 @@
-// Element types, numbered as XLA numbers its PrimitiveType. The IFRT protocol has other numbers for four of them (src/ifrt
-// maps those), PJRT for most (src/pjrt maps by name).
+// Element types, numbered as XLA numbers its PrimitiveType. The IFRT protocol has other numbers for four of them
+// (src/ifrt maps those), PJRT for most (src/pjrt maps by name).
 #ifndef CAUSEWAY_BASE_DTYPE_H_
 #define CAUSEWAY_BASE_DTYPE_H_
 

@@ -32,7 +32,8 @@ class Asker final : public LinkHandler {
 
   void OnFrame(std::string frame) override {
     proto::ToWorker answer;
-    if (!answer.ParseFromString(frame)) return Finish(absl::InternalError("the answer is no message of the control protocol"));
+    if (!answer.ParseFromString(frame))
+      return Finish(absl::InternalError("the answer is no message of the control protocol"));
     Finish(std::move(answer));
   }
   void OnClosed(absl::Status why) override {

@@ -30,8 +30,9 @@ absl::Status CheckExposure(const ControllerFlags& flags, const std::string& toke
     }
     if (token.empty()) {
       return absl::FailedPreconditionError(
-          absl::StrCat(text, " can be reached from other machines: give --token-file (or CAUSEWAY_TOKEN), which workers "
-                             "must show too"));
+          absl::StrCat(text,
+                       " can be reached from other machines: give --token-file (or CAUSEWAY_TOKEN), which workers "
+                       "must show too"));
     }
   }
   return absl::OkStatus();
@@ -61,7 +62,8 @@ absl::Status RunController(const ControllerFlags& flags) {
   absl::StatusOr<std::vector<std::string>> bound = door.Start(flags.client_addresses);
   if (bound.ok()) {
     shell->SetClientAddress(absl::StrJoin(*bound, ", "));
-    Log(LogLevel::kInfo, absl::StrCat("clients at ", absl::StrJoin(*bound, ", "), "; workers at ", shell->control_address()));
+    Log(LogLevel::kInfo,
+        absl::StrCat("clients at ", absl::StrJoin(*bound, ", "), "; workers at ", shell->control_address()));
     Log(LogLevel::kInfo, absl::StrCat("stopping: ", shutdown.Wait(/*exit_with_stdin=*/false)));
   }
   door.Stop();

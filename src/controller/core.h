@@ -25,8 +25,8 @@ struct ControllerOptions {
   std::string token;  // workers and tools must show it; empty: none needed
   absl::Duration heartbeat = absl::Seconds(1);
   absl::Duration heartbeat_timeout = absl::Seconds(10);
-  std::string data_address;    // where the controller's data plane listens, for workers
-  uint64_t key_seed = 0;       // of the data plane's keys: random when live
+  std::string data_address;  // where the controller's data plane listens, for workers
+  uint64_t key_seed = 0;     // of the data plane's keys: random when live
 };
 
 // One device of the cluster, as sessions see it.

@@ -232,8 +232,8 @@ using Event =
 // the stream (DataPlane::Receive from `worker`) or cancel it.
 struct Fetched {
   int64_t total_bytes = 0;
-  std::string data;  // total_bytes <= kInlineBytes
-  WorkerId worker{-1};    // -1: the data are here
+  std::string data;     // total_bytes <= kInlineBytes
+  WorkerId worker{-1};  // -1: the data are here
   StreamId stream{0};
 };
 

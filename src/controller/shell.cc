@@ -63,7 +63,8 @@ absl::StatusOr<std::unique_ptr<ControllerShell>> ControllerShell::Start(Controll
 
 absl::Status ControllerShell::Listen() {
   io_ = std::make_unique<IoThread>("control");
-  ASSIGN_OR_RETURN(data_plane_, SocketDataPlane::Start({.self = kControllerPeer, .listen_address = options_.data_address}));
+  ASSIGN_OR_RETURN(data_plane_,
+                   SocketDataPlane::Start({.self = kControllerPeer, .listen_address = options_.data_address}));
   options_.core.data_address = data_plane_->listen_address();
   options_.core.key_seed = (uint64_t{std::random_device{}()} << 32) | std::random_device{}();
   {
@@ -71,7 +72,7 @@ absl::Status ControllerShell::Listen() {
     core_ = std::make_unique<ControllerCore>(options_.core);
   }
   ASSIGN_OR_RETURN(listener_, LinkListener::Listen(io_.get(), options_.control_address,
-                                                  [this](std::unique_ptr<Link> link) { Accept(std::move(link)); }));
+                                                   [this](std::unique_ptr<Link> link) { Accept(std::move(link)); }));
   control_address_ = listener_->address();
   ticker_ = std::thread([this] { RunTicker(); });
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "ifrt/types.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "absl/status/status.h"
@@ -89,6 +90,8 @@ absl::StatusOr<std::vector<int64_t>> ParseStrides(const xla::ifrt::proto::ByteSt
     return absl::InvalidArgumentError(
         absl::StrCat(strides.strides_size(), " strides for an array of ", dims.size(), " dimensions"));
   }
+  // Where there are no elements nothing is stepped along, and numpy leaves anything there.
+  if (std::find(dims.begin(), dims.end(), 0) != dims.end()) return std::vector<int64_t>();
   for (size_t i = 0; i < dims.size(); ++i) {
     // The stride of a dimension of one element is never stepped along; numpy leaves anything there.
     if (dims[i] > 1 && strides.strides(i) <= 0) {

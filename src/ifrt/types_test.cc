@@ -12,6 +12,7 @@ namespace causeway {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 xla::ifrt::ShapeProto Shape(std::vector<int64_t> dims) { return DimsToWire(dims); }
 
@@ -67,6 +68,7 @@ TEST(TypesTest, StridesMustFitTheShapeAndGoForward) {
   EXPECT_EQ(ParseStrides(Strides({-4}), {3}).status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(ParseStrides(Strides({0}), {3}).status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_TRUE(ParseStrides(Strides({0, 4}), {1, 3}).ok());
+  EXPECT_THAT(ParseStrides(Strides({0, 8, 4}), {3, 0, 2}).value(), IsEmpty());
 }
 
 TEST(TypesTest, BothKindsOfLayoutBecomeXlaLayouts) {
