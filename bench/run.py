@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace) -> Figures:
         pjrt = start(Process("pjrt_direct", [programs / "pjrt_direct"], {}, folder / "pjrt.log"))
         if instant.server != "instant" or causeway.server == "instant":
             raise BenchError(f"the sides are mixed up: {causeway.server!r} and {instant.server!r}")
-        print(f"server: {causeway.server}; {options.launches} launches waited for, bursts of {options.burst}\n")
+        print(f"A round: {options.launches} launches waited for, then a burst of {options.burst}, on each side.\n")
         print(f"{'':5} {'launch':>11} {'instant':>12} {'launches':>11} {'instant':>11} {'PJRT':>8} {'others':>8}")
         for number in range(1, options.rounds + 1):
             watch = OthersWatch()

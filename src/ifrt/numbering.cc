@@ -3,25 +3,8 @@
 #include "ifrt/statuses.h"
 
 namespace causeway {
-namespace {
 
 using xla::ifrt::proxy::IfrtRequest;
-
-// Requests that wait for work of earlier ones: an error there has its cause elsewhere, and the traceback of the waiting
-// line would mislead.
-bool WaitsForOthers(IfrtRequest::RequestCase kind) {
-  switch (kind) {
-    case IfrtRequest::kCheckValueReadyRequest:
-    case IfrtRequest::kCheckFutureRequest:
-    case IfrtRequest::kCopyToHostBufferRequest:
-    case IfrtRequest::kLoadedExecutableFetchExecuteResultRequest:
-      return true;
-    default:
-      return false;
-  }
-}
-
-}  // namespace
 
 void ResponseNumbering::Stamp(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse& response) {
   auto& metadata = *response.mutable_response_metadata();
@@ -48,7 +31,7 @@ void ResponseNumbering::StampError(const IfrtCall& call, const absl::Status& sta
   response.clear_response();
   auto& metadata = *response.mutable_response_metadata();
   metadata.set_op_id(call.op_id);
-  *metadata.mutable_status() = StatusToWire(status, WaitsForOthers(call.kind) ? 0 : call.user_context);
+  *metadata.mutable_status() = StatusToWire(status);
   if (call.user_context != 0) forgettable_.push_back(call.user_context);
 }
 

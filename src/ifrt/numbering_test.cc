@@ -44,14 +44,14 @@ TEST(NumberingTest, AContextIsReturnedWithTheAnswerToItsRequest) {
       IsEmpty());
 }
 
-TEST(NumberingTest, TheContextOfAnErrorIsNamedThereAndReturnedOnceLater) {
+TEST(NumberingTest, TheContextOfAnErrorIsReturnedOnceWithTheNextAnswer) {
   ResponseNumbering numbering;
   IfrtResponse error;
   error.mutable_compile_response();
   numbering.StampError(Call(1, 77, IfrtRequest::kCompileRequest), absl::NotFoundError("x"), error);
   EXPECT_EQ(error.response_case(), IfrtResponse::RESPONSE_NOT_SET);
   EXPECT_EQ(error.response_metadata().op_id(), 1u);
-  EXPECT_EQ(error.response_metadata().status().payload().size(), 1u);
+  EXPECT_EQ(error.response_metadata().status().code(), tensorflow::error::NOT_FOUND);
   EXPECT_THAT(error.response_metadata().destroyed_user_context_ids(), IsEmpty());
   EXPECT_THAT(
       Good(numbering, Call(2, 78, IfrtRequest::kCompileRequest)).response_metadata().destroyed_user_context_ids(),
@@ -59,13 +59,6 @@ TEST(NumberingTest, TheContextOfAnErrorIsNamedThereAndReturnedOnceLater) {
   EXPECT_THAT(
       Good(numbering, Call(3, 79, IfrtRequest::kCompileRequest)).response_metadata().destroyed_user_context_ids(),
       ElementsAre(79));
-}
-
-TEST(NumberingTest, ErrorsFoundWhileWaitingDoNotBlameTheLineThatWaits) {
-  ResponseNumbering numbering;
-  IfrtResponse error;
-  numbering.StampError(Call(1, 77, IfrtRequest::kCheckValueReadyRequest), absl::DataLossError("x"), error);
-  EXPECT_TRUE(error.response_metadata().status().payload().empty());
 }
 
 }  // namespace

@@ -11,8 +11,6 @@ namespace {
 constexpr size_t kMaxMessageBytes = 64 << 10;
 constexpr size_t kMaxTrailerBytes = 4 << 10;
 
-constexpr char kUserContextPayload[] = "type.googleapis.com/ifrt.UserContext";
-
 std::string Shortened(absl::string_view message, size_t limit) {
   if (message.size() <= limit) return std::string(message);
   return absl::StrCat(message.substr(0, limit), "... (", message.size() - limit, " more bytes)");
@@ -20,11 +18,10 @@ std::string Shortened(absl::string_view message, size_t limit) {
 
 }  // namespace
 
-tensorflow::StatusProto StatusToWire(const absl::Status& status, uint64_t user_context) {
+tensorflow::StatusProto StatusToWire(const absl::Status& status) {
   tensorflow::StatusProto wire;
   wire.set_code(static_cast<tensorflow::error::Code>(status.raw_code()));
   wire.set_message(Shortened(status.message(), kMaxMessageBytes));
-  if (user_context != 0) (*wire.mutable_payload())[kUserContextPayload] = absl::StrCat(user_context);
   return wire;
 }
 

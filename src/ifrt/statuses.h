@@ -8,8 +8,6 @@
 
 #include <grpcpp/support/status.h>
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "xla/tsl/protobuf/status.pb.h"
 

@@ -21,12 +21,6 @@ TEST(StatusesTest, CodesThatAreNoneBecomeUnknown) {
   }
 }
 
-TEST(StatusesTest, TheUserContextRidesAsDecimalText) {
-  const tensorflow::StatusProto wire = StatusToWire(absl::InternalError("x"), 18446744073709551615u);
-  EXPECT_EQ(wire.payload().at("type.googleapis.com/ifrt.UserContext"), "18446744073709551615");
-  EXPECT_TRUE(StatusToWire(absl::InternalError("x")).payload().empty());
-}
-
 TEST(StatusesTest, EndlessMessagesAreCutBeforeGrpcRefusesThem) {
   const std::string endless(1 << 20, 'x');
   EXPECT_LT(StatusToGrpc(absl::InternalError(endless)).error_message().size(), 5000u);

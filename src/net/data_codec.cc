@@ -17,28 +17,25 @@ bool IsErrorCode(int64_t code) {
          code <= static_cast<int64_t>(absl::StatusCode::kUnauthenticated);
 }
 
-bool IsValid(const DataHeader &header) {
+bool IsValid(const DataHeader& header) {
   switch (header.type) {
-  case DataType::kGrant:
-    return header.length == 0 && header.value >= 1 &&
-           header.value <= header.total;
-  case DataType::kData:
-    return header.length >= 1 && header.length <= kChunkBytes &&
-           header.value >= 0 && header.total >= header.length &&
-           header.value <= header.total - header.length;
-  case DataType::kAbort:
-  case DataType::kRefuse:
-    return header.length <= kMaxReasonBytes && IsErrorCode(header.value) &&
-           header.total == 0;
-  case DataType::kFinished:
-    return header.length == 0 && header.value == 0 && header.total == 0;
+    case DataType::kGrant:
+      return header.length == 0 && header.value >= 1 && header.value <= header.total;
+    case DataType::kData:
+      return header.length >= 1 && header.length <= kChunkBytes && header.value >= 0 && header.total >= header.length &&
+             header.value <= header.total - header.length;
+    case DataType::kAbort:
+    case DataType::kRefuse:
+      return header.length <= kMaxReasonBytes && IsErrorCode(header.value) && header.total == 0;
+    case DataType::kFinished:
+      return header.length == 0 && header.value == 0 && header.total == 0;
   }
   return false;
 }
 
-} // namespace
+}  // namespace
 
-void WriteDataHello(const DataHello &hello, char *to) {
+void WriteDataHello(const DataHello& hello, char* to) {
   std::memcpy(to, kMagic, sizeof(kMagic));
   StoreLittleEndian<uint16_t>(kVersion, to + 6);
   StoreLittleEndian<int32_t>(static_cast<int32_t>(hello.from), to + 8);
@@ -48,10 +45,9 @@ void WriteDataHello(const DataHello &hello, char *to) {
   StoreLittleEndian<uint32_t>(0, to + 28);
 }
 
-absl::StatusOr<DataHello> ParseDataHello(const char *from) {
+absl::StatusOr<DataHello> ParseDataHello(const char* from) {
   if (std::memcmp(from, kMagic, sizeof(kMagic)) != 0) {
-    return absl::InvalidArgumentError(
-        "what was sent is no Causeway data connection");
+    return absl::InvalidArgumentError("what was sent is no Causeway data connection");
   }
   if (LoadLittleEndian<uint16_t>(from + 6) != kVersion) {
     return absl::InvalidArgumentError(
@@ -59,10 +55,8 @@ absl::StatusOr<DataHello> ParseDataHello(const char *from) {
         "both sides");
   }
   const auto refusal = LoadLittleEndian<uint32_t>(from + 24);
-  if ((refusal != 0 && !IsErrorCode(refusal)) ||
-      LoadLittleEndian<uint32_t>(from + 28) != 0) {
-    return absl::InvalidArgumentError(
-        "a data connection's hello has numbers that it cannot have");
+  if ((refusal != 0 && !IsErrorCode(refusal)) || LoadLittleEndian<uint32_t>(from + 28) != 0) {
+    return absl::InvalidArgumentError("a data connection's hello has numbers that it cannot have");
   }
   return DataHello{
       .from = PeerId{LoadLittleEndian<int32_t>(from + 8)},
@@ -72,7 +66,7 @@ absl::StatusOr<DataHello> ParseDataHello(const char *from) {
   };
 }
 
-void WriteDataHeader(const DataHeader &header, char *to) {
+void WriteDataHeader(const DataHeader& header, char* to) {
   std::memset(to, 0, 4);
   to[0] = static_cast<char>(header.type);
   StoreLittleEndian<uint32_t>(header.length, to + 4);
@@ -81,7 +75,7 @@ void WriteDataHeader(const DataHeader &header, char *to) {
   StoreLittleEndian<int64_t>(header.total, to + 24);
 }
 
-absl::StatusOr<DataHeader> ParseDataHeader(const char *from) {
+absl::StatusOr<DataHeader> ParseDataHeader(const char* from) {
   const DataHeader header{
       .type = static_cast<DataType>(from[0]),
       .length = LoadLittleEndian<uint32_t>(from + 4),
@@ -90,11 +84,10 @@ absl::StatusOr<DataHeader> ParseDataHeader(const char *from) {
       .total = LoadLittleEndian<int64_t>(from + 24),
   };
   if (from[1] != 0 || from[2] != 0 || from[3] != 0 || !IsValid(header)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a message of type ", static_cast<int>(header.type), " for stream ",
-        Raw(header.stream), " has numbers that it cannot have"));
+    return absl::InvalidArgumentError(absl::StrCat("a message of type ", static_cast<int>(header.type), " for stream ",
+                                                   Raw(header.stream), " has numbers that it cannot have"));
   }
   return header;
 }
 
-} // namespace causeway
+}  // namespace causeway

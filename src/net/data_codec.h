@@ -1,15 +1,15 @@
 // The bytes of a data connection.
 //
-// All numbers are little-endian. Each side first says one hello: the side that
-// dialled at once, the other when it has checked it.
+// All numbers are little-endian. Each side first says one hello: the side that dialled at once, the other when it has
+// checked it.
 //
 //   hello     6 bytes  "CWDATA"
 //             u16      version: 1
 //             i32      PeerId of the sender
 //             i32      PeerId for whom it takes the other side
 //             u64      the pair's key
-//             u32      0: welcome; otherwise the absl::StatusCode why the
-//             connection is refused, and it closes u32      0
+//             u32      0: welcome; otherwise the absl::StatusCode why the connection is refused, and it closes
+//             u32      0
 //
 // Then messages, in both directions:
 //
@@ -21,20 +21,16 @@
 //             i64      total bytes of the stream (grant, data), otherwise 0
 //   payload
 //
-//   type        from      value                       payload meaning 1 grant
-//   receiver  bytes, at least 1           none                         so many
-//   more may be sent 2 data      sender    offset                      1 ..
-//   kChunkBytes bytes       the bytes from there on 3 abort     sender
-//   absl::StatusCode, not 0     message, <= kMaxReasonBytes  no more will come
-//   4 refuse    receiver  absl::StatusCode, not 0     message, <=
-//   kMaxReasonBytes  no more is wanted 5 finished  receiver  0 none the last
-//   byte, or the abort, has come
+//   type        from      value                    payload                      meaning
+//   1 grant     receiver  bytes, at least 1        none                         so many more may be sent
+//   2 data      sender    offset                   1 .. kChunkBytes bytes       the bytes from there on
+//   3 abort     sender    absl::StatusCode, not 0  message, <= kMaxReasonBytes  no more will come
+//   4 refuse    receiver  absl::StatusCode, not 0  message, <= kMaxReasonBytes  no more is wanted
+//   5 finished  receiver  0                        none                         the last byte, or the abort, has come
 //
-// How the two ends of a stream part: the sender says exactly one last thing
-// (the data that reach the total, or abort), the receiver too (finished or
-// refuse), and each forgets the stream when it has said its own and heard the
-// other's. So what crosses on the way is never taken for a message about a
-// stream that is not known.
+// How the two ends of a stream part: the sender says exactly one last thing (the data that reach the total, or abort),
+// the receiver too (finished or refuse), and each forgets the stream when it has said its own and heard the other's. So
+// what crosses on the way is never taken for a message about a stream that is not known.
 //
 // Threading: pure functions.
 #ifndef CAUSEWAY_NET_DATA_CODEC_H_
@@ -60,13 +56,7 @@ struct DataHello {
   absl::StatusCode refusal = absl::StatusCode::kOk;
 };
 
-enum class DataType : uint8_t {
-  kGrant = 1,
-  kData = 2,
-  kAbort = 3,
-  kRefuse = 4,
-  kFinished = 5
-};
+enum class DataType : uint8_t { kGrant = 1, kData = 2, kAbort = 3, kRefuse = 4, kFinished = 5 };
 
 struct DataHeader {
   DataType type = DataType::kGrant;
@@ -77,21 +67,19 @@ struct DataHeader {
 };
 
 // `to` has room for kDataHelloBytes.
-void WriteDataHello(const DataHello &hello, char *to);
+void WriteDataHello(const DataHello& hello, char* to);
 
-// `from` has kDataHelloBytes. INVALID_ARGUMENT: it is none, or one of another
-// version.
-absl::StatusOr<DataHello> ParseDataHello(const char *from);
+// `from` has kDataHelloBytes. INVALID_ARGUMENT: it is none, or one of another version.
+absl::StatusOr<DataHello> ParseDataHello(const char* from);
 
 // `to` has room for kDataHeaderBytes.
-void WriteDataHeader(const DataHeader &header, char *to);
+void WriteDataHeader(const DataHeader& header, char* to);
 
-// `from` has kDataHeaderBytes. INVALID_ARGUMENT: no type, or numbers that its
-// type cannot have. What passes has total >= 1 and a value within it (grant,
-// data), a code that is a canonical error (abort, refuse), and a length as the
-// table says.
-absl::StatusOr<DataHeader> ParseDataHeader(const char *from);
+// `from` has kDataHeaderBytes. INVALID_ARGUMENT: no type, or numbers that its type cannot have. What passes has total
+// >= 1 and a value within it (grant, data), a code that is a canonical error (abort, refuse), and a length as the table
+// says.
+absl::StatusOr<DataHeader> ParseDataHeader(const char* from);
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_DATA_CODEC_H_
+#endif  // CAUSEWAY_NET_DATA_CODEC_H_

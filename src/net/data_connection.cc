@@ -8,50 +8,44 @@
 namespace causeway {
 namespace {
 
-// What one connection moves in one direction before the others of the I/O
-// thread get their turn.
+// What one connection moves in one direction before the others of the I/O thread get their turn.
 constexpr size_t kBytesPerTurn = 4 << 20;
 
-} // namespace
+}  // namespace
 
-DataConnection::DataConnection(IoThread &io, Socket socket)
-    : io_(io), socket_(std::move(socket)), fd_(socket_.native_handle()),
-      peer_name_(PeerNameOf(socket_)), timer_(io.context()) {
+DataConnection::DataConnection(IoThread& io, Socket socket)
+    : io_(io),
+      socket_(std::move(socket)),
+      fd_(socket_.native_handle()),
+      peer_name_(PeerNameOf(socket_)),
+      timer_(io.context()) {
   TuneSocket(socket_);
   EnlargeUnixBuffers(socket_);
 }
 
-absl::Status DataConnection::SayHello(const DataHello &hello) {
+absl::Status DataConnection::SayHello(const DataHello& hello) {
   std::array<char, kDataHelloBytes> bytes;
   WriteDataHello(hello, bytes.data());
   const iovec part{bytes.data(), bytes.size()};
   absl::Status why;
   const std::optional<size_t> sent = SendSome(fd_, &part, 1, &why);
-  if (!sent.has_value())
-    return why;
+  if (!sent.has_value()) return why;
   // Nothing was sent before, so there is room for it in any socket.
-  return *sent == bytes.size()
-             ? absl::OkStatus()
-             : absl::UnavailableError("the socket takes no bytes");
+  return *sent == bytes.size() ? absl::OkStatus() : absl::UnavailableError("the socket takes no bytes");
 }
 
-void DataConnection::HearHello(
-    absl::Duration timeout,
-    std::function<void(absl::StatusOr<DataHello>)> heard) {
+void DataConnection::HearHello(absl::Duration timeout, std::function<void(absl::StatusOr<DataHello>)> heard) {
   heard_ = std::move(heard);
   After(timeout, [this, timeout] {
-    Heard(absl::UnavailableError(absl::StrCat("it said nothing within ",
-                                              absl::FormatDuration(timeout))));
+    Heard(absl::UnavailableError(absl::StrCat("it said nothing within ", absl::FormatDuration(timeout))));
   });
   AwaitReadable(&DataConnection::ReadHello);
 }
 
 void DataConnection::After(absl::Duration delay, std::function<void()> then) {
   timer_.expires_after(absl::ToChronoNanoseconds(delay));
-  timer_.async_wait([self = shared_from_this(), then = std::move(then),
-                     wait = ++wait_](asio::error_code error) {
-    if (!error && self->wait_ == wait)
-      then();
+  timer_.async_wait([self = shared_from_this(), then = std::move(then), wait = ++wait_](asio::error_code error) {
+    if (!error && self->wait_ == wait) then();
   });
 }
 
@@ -61,35 +55,28 @@ void DataConnection::StopTimer() {
 }
 
 void DataConnection::AwaitReadable(void (DataConnection::*then)()) {
-  socket_.async_wait(Socket::wait_read,
-                     [self = shared_from_this(), then](asio::error_code error) {
-                       if (!error && !self->closed_)
-                         (self.get()->*then)();
-                     });
+  socket_.async_wait(Socket::wait_read, [self = shared_from_this(), then](asio::error_code error) {
+    if (!error && !self->closed_) (self.get()->*then)();
+  });
 }
 
 void DataConnection::ReadHello() {
-  if (heard_ == nullptr)
-    return;
+  if (heard_ == nullptr) return;
   const iovec part{hello_.data() + hello_bytes_, hello_.size() - hello_bytes_};
   absl::Status why;
   const std::optional<size_t> received = ReceiveSome(fd_, &part, 1, &why);
-  if (!received.has_value())
-    return Heard(why);
+  if (!received.has_value()) return Heard(why);
   hello_bytes_ += *received;
-  if (hello_bytes_ < hello_.size())
-    return AwaitReadable(&DataConnection::ReadHello);
+  if (hello_bytes_ < hello_.size()) return AwaitReadable(&DataConnection::ReadHello);
   Heard(ParseDataHello(hello_.data()));
 }
 
 void DataConnection::Heard(absl::StatusOr<DataHello> hello) {
   StopTimer();
-  if (const auto heard = std::exchange(heard_, nullptr))
-    heard(std::move(hello));
+  if (const auto heard = std::exchange(heard_, nullptr)) heard(std::move(hello));
 }
 
-void DataConnection::Attach(StreamMux *mux,
-                            std::function<void(absl::Status)> lost) {
+void DataConnection::Attach(StreamMux* mux, std::function<void(absl::Status)> lost) {
   StopTimer();
   mux_ = mux;
   lost_ = std::move(lost);
@@ -103,54 +90,40 @@ void DataConnection::ReadStreams() {
     const int count = mux_->ReadBuffers(room);
     const size_t most = room[0].iov_len + (count == 2 ? room[1].iov_len : 0);
     absl::Status why;
-    const std::optional<size_t> received =
-        ReceiveSome(fd_, room.data(), count, &why);
-    if (!received.has_value())
-      return Lost(why);
-    if (*received == 0)
-      break;
-    if (const absl::Status breach = mux_->Filled(*received); !breach.ok())
-      return Lost(breach);
+    const std::optional<size_t> received = ReceiveSome(fd_, room.data(), count, &why);
+    if (!received.has_value()) return Lost(why);
+    if (*received == 0) break;
+    if (const absl::Status breach = mux_->Filled(*received); !breach.ok()) return Lost(breach);
     turn += *received;
-    if (*received < most)
-      break;
+    if (*received < most) break;
   }
   Flush();
-  if (!closed_)
-    AwaitReadable(&DataConnection::ReadStreams);
+  if (!closed_) AwaitReadable(&DataConnection::ReadStreams);
 }
 
 void DataConnection::Flush() {
-  if (closed_ || awaits_writable_)
-    return;
+  if (closed_ || awaits_writable_) return;
   for (size_t turn = 0; turn < kBytesPerTurn;) {
     const absl::Span<const iovec> parts = mux_->WriteBuffers();
-    if (parts.empty())
-      return;
+    if (parts.empty()) return;
     absl::Status why;
-    const std::optional<size_t> sent =
-        SendSome(fd_, parts.data(), static_cast<int>(parts.size()), &why);
-    if (!sent.has_value())
-      return Lost(why);
-    if (*sent == 0)
-      break;
+    const std::optional<size_t> sent = SendSome(fd_, parts.data(), static_cast<int>(parts.size()), &why);
+    if (!sent.has_value()) return Lost(why);
+    if (*sent == 0) break;
     mux_->Written(*sent);
     turn += *sent;
   }
   awaits_writable_ = true;
-  socket_.async_wait(Socket::wait_write,
-                     [self = shared_from_this()](asio::error_code error) {
-                       self->awaits_writable_ = false;
-                       if (!error)
-                         self->Flush();
-                     });
+  socket_.async_wait(Socket::wait_write, [self = shared_from_this()](asio::error_code error) {
+    self->awaits_writable_ = false;
+    if (!error) self->Flush();
+  });
 }
 
-void DataConnection::Lost(const absl::Status &why) {
+void DataConnection::Lost(const absl::Status& why) {
   const auto lost = std::exchange(lost_, nullptr);
   Close();
-  if (lost != nullptr)
-    lost(why);
+  if (lost != nullptr) lost(why);
 }
 
 void DataConnection::Close() {
@@ -162,4 +135,4 @@ void DataConnection::Close() {
   socket_.close(ignored);
 }
 
-} // namespace causeway
+}  // namespace causeway

@@ -1,8 +1,7 @@
 // One socket of the data plane: a hello each way, then the streams of one peer.
 //
 // Threading: the I/O thread only, callbacks too.
-// Lifetime: shared; its pending waits hold it until Close. After Close no
-// callback comes.
+// Lifetime: shared; its pending waits hold it until Close. After Close no callback comes.
 #ifndef CAUSEWAY_NET_DATA_CONNECTION_H_
 #define CAUSEWAY_NET_DATA_CONNECTION_H_
 
@@ -24,61 +23,56 @@
 namespace causeway {
 
 class DataConnection : public std::enable_shared_from_this<DataConnection> {
-public:
-  DataConnection(IoThread &io, Socket socket);
+ public:
+  DataConnection(IoThread& io, Socket socket);
 
-  const std::string &peer_name() const { return peer_name_; }
+  const std::string& peer_name() const { return peer_name_; }
 
   // Says who this is. UNAVAILABLE: the other side is gone.
-  absl::Status SayHello(const DataHello &hello);
+  absl::Status SayHello(const DataHello& hello);
 
-  // Calls `heard` with the other side's hello: INVALID_ARGUMENT where it is
-  // none, UNAVAILABLE where the connection is lost or nothing comes within
-  // `timeout`.
-  void HearHello(absl::Duration timeout,
-                 std::function<void(absl::StatusOr<DataHello>)> heard);
+  // Calls `heard` with the other side's hello: INVALID_ARGUMENT where it is none, UNAVAILABLE where the connection is
+  // lost or nothing comes within `timeout`.
+  void HearHello(absl::Duration timeout, std::function<void(absl::StatusOr<DataHello>)> heard);
 
-  // Calls `then` after `delay`, unless this is called again, or Attach or
-  // Close, before.
+  // Calls `then` after `delay`, unless this is called again, or Attach or Close, before.
   void After(absl::Duration delay, std::function<void()> then);
 
-  // Moves the bytes of `mux` from now on; it outlives the connection or its
-  // Close. `lost` is called once, when the connection is lost (UNAVAILABLE) or
-  // the other side breaks the protocol (INVALID_ARGUMENT); the connection is
-  // closed then.
-  void Attach(StreamMux *mux, std::function<void(absl::Status)> lost);
+  // Moves the bytes of `mux` from now on; it outlives the connection or its Close. `lost` is called once, when the
+  // connection is lost (UNAVAILABLE) or the other side breaks the protocol (INVALID_ARGUMENT); the connection is closed
+  // then.
+  void Attach(StreamMux* mux, std::function<void(absl::Status)> lost);
 
   // The mux may have something to write.
   void Flush();
 
   void Close();
 
-private:
+ private:
   void StopTimer();
   void AwaitReadable(void (DataConnection::*then)());
   void ReadHello();
   void Heard(absl::StatusOr<DataHello> hello);
   void ReadStreams();
-  void Lost(const absl::Status &why);
+  void Lost(const absl::Status& why);
 
-  IoThread &io_;
+  IoThread& io_;
   Socket socket_;
-  const int fd_; // of socket_
+  const int fd_;  // of socket_
   const std::string peer_name_;
   asio::steady_timer timer_;
-  uint64_t wait_ = 0; // the one that counts: cancelling does not reach one that
-                      // has just run out
+  uint64_t wait_ = 0;  // the one that counts: cancelling does not reach one that has just run out
   bool closed_ = false;
 
   std::array<char, kDataHelloBytes> hello_;
   size_t hello_bytes_ = 0;
   std::function<void(absl::StatusOr<DataHello>)> heard_;
 
-  StreamMux *mux_ = nullptr;
+  StreamMux* mux_ = nullptr;
   std::function<void(absl::Status)> lost_;
   bool awaits_writable_ = false;
 };
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_DATA_CONNECTION_H_
+#endif  // CAUSEWAY_NET_DATA_CONNECTION_H_

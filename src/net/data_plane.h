@@ -11,8 +11,8 @@
 // Two implementations pass one contract suite (data_plane_cts.h): sockets and in-process.
 //
 // Threading: all calls are thread-safe and do not block. Sinks and sources are called on the plane's threads, one call
-// at a time per stream. They may call the plane. Lifetime: a sink or source is held until its OnDone, which is called
-// exactly once, whatever happens.
+// at a time per stream. They may call the plane.
+// Lifetime: a sink or source is held until its OnDone, which is called exactly once, whatever happens.
 #ifndef CAUSEWAY_NET_DATA_PLANE_H_
 #define CAUSEWAY_NET_DATA_PLANE_H_
 

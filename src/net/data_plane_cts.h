@@ -1,11 +1,9 @@
-// What every DataPlane must do: the contract of data_plane.h as tests. Each
-// implementation instantiates it with a factory:
+// What every DataPlane must do: the contract of data_plane.h as tests. Each implementation instantiates it with a
+// factory:
 //
-//   INSTANTIATE_TEST_SUITE_P(Local, DataPlaneContract, ::testing::Values(+[] {
-//   return MakeLocalPair(); }), ...);
+//   INSTANTIATE_TEST_SUITE_P(Local, DataPlaneContract, ::testing::Values(&MakeLocalPair));
 //
-// The planes are two processes, `low` with the lower PeerId (which is dialled)
-// and `high`.
+// The planes are two processes, `low` with the lower PeerId (which is dialled) and `high`.
 #ifndef CAUSEWAY_NET_DATA_PLANE_CTS_H_
 #define CAUSEWAY_NET_DATA_PLANE_CTS_H_
 
@@ -36,11 +34,9 @@ struct DataPlanePair {
   std::unique_ptr<DataPlane> high;
   std::string low_address;
   std::string high_address;
-  // Lets the planes work until `done`; false: they did not get there (within 20
-  // s, or because nothing is left to do).
-  virtual bool RunUntil(const std::function<bool()> &done) = 0;
-  // Lets them work for as long as it takes to see that something does not
-  // happen.
+  // Lets the planes work until `done`; false: they did not get there (within 20 s, or because nothing is left to do).
+  virtual bool RunUntil(const std::function<bool()>& done) = 0;
+  // Lets them work for as long as it takes to see that something does not happen.
   virtual void Settle() = 0;
 };
 
@@ -57,9 +53,8 @@ inline char ByteOf(StreamId id, int64_t offset) {
 
 // Takes a stream into memory, at most `room` bytes at a time.
 class TestSink final : public StreamSink {
-public:
-  explicit TestSink(int64_t total, int64_t room = int64_t{1} << 40)
-      : room_(room), bytes_(total) {}
+ public:
+  explicit TestSink(int64_t total, int64_t room = int64_t{1} << 40) : room_(room), bytes_(total) {}
 
   // What OnData does besides: set before the stream begins.
   std::function<void(int64_t offset, int64_t length)> on_data;
@@ -76,16 +71,14 @@ public:
       EXPECT_TRUE(results_.empty()) << "nothing comes after OnDone";
       received_ += length;
     }
-    if (on_data)
-      on_data(offset, length);
+    if (on_data) on_data(offset, length);
   }
   void OnDone(absl::Status status) override {
     {
       MutexLock lock(&mu_);
       results_.push_back(std::move(status));
     }
-    if (on_done)
-      on_done();
+    if (on_done) on_done();
   }
 
   int64_t received() const {
@@ -103,13 +96,12 @@ public:
   }
   bool Holds(StreamId id) const {
     for (size_t i = 0; i < bytes_.size(); ++i) {
-      if (bytes_[i] != ByteOf(id, static_cast<int64_t>(i)))
-        return false;
+      if (bytes_[i] != ByteOf(id, static_cast<int64_t>(i))) return false;
     }
     return true;
   }
 
-private:
+ private:
   const int64_t room_;
   std::vector<char> bytes_;
   mutable Mutex mu_;
@@ -117,14 +109,12 @@ private:
   std::vector<absl::Status> results_ ABSL_GUARDED_BY(mu_);
 };
 
-// Gives the bytes of a stream as far as they are `available`, at most `piece`
-// at a time.
+// Gives the bytes of a stream as far as they are `available`, at most `piece` at a time.
 class TestSource final : public StreamSource {
-public:
+ public:
   TestSource(StreamId id, int64_t total, int64_t piece = int64_t{1} << 40)
       : piece_(piece), bytes_(total), available_(total) {
-    for (int64_t i = 0; i < total; ++i)
-      bytes_[i] = ByteOf(id, i);
+    for (int64_t i = 0; i < total; ++i) bytes_[i] = ByteOf(id, i);
   }
 
   void SetAvailable(int64_t bytes) {
@@ -134,10 +124,8 @@ public:
   absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override {
     MutexLock lock(&mu_);
     EXPECT_GE(max_bytes, 1);
-    read_ = std::max(
-        read_, std::min(available_, offset + std::min(max_bytes, piece_)));
-    return absl::MakeConstSpan(bytes_).subspan(
-        offset, std::min({piece_, max_bytes, available_ - offset}));
+    read_ = std::max(read_, std::min(available_, offset + std::min(max_bytes, piece_)));
+    return absl::MakeConstSpan(bytes_).subspan(offset, std::min({piece_, max_bytes, available_ - offset}));
   }
   void OnDone(absl::Status status) override {
     MutexLock lock(&mu_);
@@ -158,7 +146,7 @@ public:
     return read_;
   }
 
-private:
+ private:
   const int64_t piece_;
   std::vector<char> bytes_;
   mutable Mutex mu_;
@@ -170,18 +158,19 @@ private:
 MATCHER_P(HasCode, code, "") { return arg.code() == code; }
 
 class DataPlaneContract : public ::testing::TestWithParam<DataPlaneFactory> {
-protected:
+ protected:
   DataPlaneContract() : pair_(GetParam()()) {}
 
-  DataPlane &low() { return *pair_->low; }
-  DataPlane &high() { return *pair_->high; }
+  DataPlane& low() { return *pair_->low; }
+  DataPlane& high() { return *pair_->high; }
 
   void Introduce(uint64_t key = kPairKey) {
     low().SetPeer(kHigh, pair_->high_address, key);
     high().SetPeer(kLow, pair_->low_address, key);
   }
 
-  template <typename End> bool RunUntilDone(const End &end) {
+  template <typename End>
+  bool RunUntilDone(const End& end) {
     return pair_->RunUntil([&] { return end->done(); });
   }
 
@@ -192,21 +181,15 @@ protected:
     std::shared_ptr<TestSource> source;
   };
   Stream Begin(bool upwards, StreamId id, int64_t total, int64_t window) {
-    Stream stream{id, std::make_shared<TestSink>(total),
-                  std::make_shared<TestSource>(id, total)};
-    (upwards ? high() : low())
-        .Receive(upwards ? kLow : kHigh, id, total, window, stream.sink);
-    (upwards ? low() : high())
-        .Send(upwards ? kHigh : kLow, id, total, stream.source);
+    Stream stream{id, std::make_shared<TestSink>(total), std::make_shared<TestSource>(id, total)};
+    (upwards ? high() : low()).Receive(upwards ? kLow : kHigh, id, total, window, stream.sink);
+    (upwards ? low() : high()).Send(upwards ? kHigh : kLow, id, total, stream.source);
     return stream;
   }
-  void ExpectWhole(const Stream &stream) {
-    ASSERT_TRUE(pair_->RunUntil(
-        [&] { return stream.sink->done() && stream.source->done(); }));
-    EXPECT_THAT(stream.sink->results(),
-                ::testing::ElementsAre(absl::OkStatus()));
-    EXPECT_THAT(stream.source->results(),
-                ::testing::ElementsAre(absl::OkStatus()));
+  void ExpectWhole(const Stream& stream) {
+    ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->done() && stream.source->done(); }));
+    EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(absl::OkStatus()));
+    EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(absl::OkStatus()));
     EXPECT_TRUE(stream.sink->Holds(stream.id)) << "stream " << Raw(stream.id);
   }
 
@@ -268,13 +251,11 @@ TEST_P(DataPlaneContract, AnEmptyStreamIsDoneAtOnce) {
 TEST_P(DataPlaneContract, NoMoreIsAskedOfTheSourceThanWasGranted) {
   Introduce();
   const Stream stream = Begin(/*upwards=*/false, StreamId{1}, 10'000, 3'000);
-  ASSERT_TRUE(
-      pair_->RunUntil([&] { return stream.sink->received() == 3'000; }));
+  ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() == 3'000; }));
   pair_->Settle();
   EXPECT_EQ(stream.source->read(), 3'000);
   low().Grant(kHigh, stream.id, 2'000);
-  ASSERT_TRUE(
-      pair_->RunUntil([&] { return stream.sink->received() == 5'000; }));
+  ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() == 5'000; }));
   low().Grant(kHigh, stream.id, 1'000'000);
   ExpectWhole(stream);
 }
@@ -290,10 +271,8 @@ TEST_P(DataPlaneContract, AStreamMayBeginWithoutAnyGrant) {
 
 TEST_P(DataPlaneContract, AStreamThatIsNotGrantedMoreDoesNotStopAnother) {
   Introduce();
-  const Stream slow =
-      Begin(/*upwards=*/false, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
-  const Stream fast =
-      Begin(/*upwards=*/false, StreamId{2}, 3 * kChunkBytes, 3 * kChunkBytes);
+  const Stream slow = Begin(/*upwards=*/false, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
+  const Stream fast = Begin(/*upwards=*/false, StreamId{2}, 3 * kChunkBytes, 3 * kChunkBytes);
   ExpectWhole(fast);
   EXPECT_FALSE(slow.sink->done());
   low().Grant(kHigh, slow.id, 3 * kChunkBytes);
@@ -303,20 +282,15 @@ TEST_P(DataPlaneContract, AStreamThatIsNotGrantedMoreDoesNotStopAnother) {
 TEST_P(DataPlaneContract, AShortStreamDoesNotWaitForALongOne) {
   Introduce();
   const int64_t total = 64 * kChunkBytes;
-  Stream longer{StreamId{1}, std::make_shared<TestSink>(total),
-                std::make_shared<TestSource>(StreamId{1}, total)};
-  Stream shorter{StreamId{2}, std::make_shared<TestSink>(100),
-                 std::make_shared<TestSource>(StreamId{2}, 100)};
+  Stream longer{StreamId{1}, std::make_shared<TestSink>(total), std::make_shared<TestSource>(StreamId{1}, total)};
+  Stream shorter{StreamId{2}, std::make_shared<TestSink>(100), std::make_shared<TestSource>(StreamId{2}, 100)};
   // The short one is granted while the long one is under way.
   bool begun = false;
   int64_t long_received_when_short_was_done = -1;
   longer.sink->on_data = [&](int64_t, int64_t) {
-    if (!std::exchange(begun, true))
-      low().Receive(kHigh, shorter.id, 100, 100, shorter.sink);
+    if (!std::exchange(begun, true)) low().Receive(kHigh, shorter.id, 100, 100, shorter.sink);
   };
-  shorter.sink->on_done = [&] {
-    long_received_when_short_was_done = longer.sink->received();
-  };
+  shorter.sink->on_done = [&] { long_received_when_short_was_done = longer.sink->received(); };
   high().Send(kLow, shorter.id, 100, shorter.source);
   high().Send(kLow, longer.id, total, longer.source);
   low().Receive(kHigh, longer.id, total, total, longer.sink);
@@ -328,8 +302,7 @@ TEST_P(DataPlaneContract, AShortStreamDoesNotWaitForALongOne) {
 TEST_P(DataPlaneContract, ASourceWithoutBytesIsAskedAgainWhenItWakes) {
   Introduce();
   const StreamId id{1};
-  Stream stream{id, std::make_shared<TestSink>(9'000),
-                std::make_shared<TestSource>(id, 9'000)};
+  Stream stream{id, std::make_shared<TestSink>(9'000), std::make_shared<TestSource>(id, 9'000)};
   stream.source->SetAvailable(0);
   low().Send(kHigh, id, 9'000, stream.source);
   high().Receive(kLow, id, 9'000, 9'000, stream.sink);
@@ -337,8 +310,7 @@ TEST_P(DataPlaneContract, ASourceWithoutBytesIsAskedAgainWhenItWakes) {
   EXPECT_EQ(stream.sink->received(), 0);
   stream.source->SetAvailable(4'000);
   low().Wake(kHigh, id);
-  ASSERT_TRUE(
-      pair_->RunUntil([&] { return stream.sink->received() == 4'000; }));
+  ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() == 4'000; }));
   stream.source->SetAvailable(9'000);
   low().Wake(kHigh, id);
   ExpectWhole(stream);
@@ -348,8 +320,7 @@ TEST_P(DataPlaneContract, SinksAndSourcesMayCutTheStreamAsTheyLike) {
   Introduce();
   const StreamId id{1};
   const int64_t total = kChunkBytes + 777;
-  Stream stream{id, std::make_shared<TestSink>(total, /*room=*/10'007),
-                std::make_shared<TestSource>(id, total, 3'333)};
+  Stream stream{id, std::make_shared<TestSink>(total, /*room=*/10'007), std::make_shared<TestSource>(id, total, 3'333)};
   high().Receive(kLow, id, total, total, stream.sink);
   low().Send(kHigh, id, total, stream.source);
   ExpectWhole(stream);
@@ -359,11 +330,8 @@ TEST_P(DataPlaneContract, ASinkMayGrantFromWithinOnData) {
   Introduce();
   const StreamId id{1};
   const int64_t total = 300'000;
-  Stream stream{id, std::make_shared<TestSink>(total),
-                std::make_shared<TestSource>(id, total)};
-  stream.sink->on_data = [&](int64_t, int64_t length) {
-    low().Grant(kHigh, id, length);
-  };
+  Stream stream{id, std::make_shared<TestSink>(total), std::make_shared<TestSource>(id, total)};
+  stream.sink->on_data = [&](int64_t, int64_t length) { low().Grant(kHigh, id, length); };
   low().Receive(kHigh, id, total, 1'000, stream.sink);
   high().Send(kLow, id, total, stream.source);
   ExpectWhole(stream);
@@ -371,13 +339,11 @@ TEST_P(DataPlaneContract, ASinkMayGrantFromWithinOnData) {
 
 TEST_P(DataPlaneContract, ASinkMayBeginTheNextStreamFromWithinOnDone) {
   Introduce();
-  Stream next{StreamId{2}, std::make_shared<TestSink>(10),
-              std::make_shared<TestSource>(StreamId{2}, 10)};
+  Stream next{StreamId{2}, std::make_shared<TestSink>(10), std::make_shared<TestSource>(StreamId{2}, 10)};
   auto first = std::make_shared<TestSink>(10);
   first->on_done = [&] { low().Receive(kHigh, next.id, 10, 10, next.sink); };
   high().Send(kLow, next.id, 10, next.source);
-  high().Send(kLow, StreamId{1}, 10,
-              std::make_shared<TestSource>(StreamId{1}, 10));
+  high().Send(kLow, StreamId{1}, 10, std::make_shared<TestSource>(StreamId{1}, 10));
   low().Receive(kHigh, StreamId{1}, 10, 10, first);
   ExpectWhole(next);
 }
@@ -386,12 +352,10 @@ TEST_P(DataPlaneContract, ManyStreamsInBothDirectionsKeepTheirBytesApart) {
   Introduce();
   std::vector<Stream> streams;
   for (uint64_t i = 0; i < 60; ++i) {
-    const int64_t total =
-        1 + static_cast<int64_t>((i * 7919) % 50'000) * (i % 10 == 0 ? 60 : 1);
+    const int64_t total = 1 + static_cast<int64_t>((i * 7919) % 50'000) * (i % 10 == 0 ? 60 : 1);
     streams.push_back(Begin(i % 2 == 0, StreamId{100 + i}, total, total));
   }
-  for (const Stream &stream : streams)
-    ExpectWhole(stream);
+  for (const Stream& stream : streams) ExpectWhole(stream);
 }
 
 TEST_P(DataPlaneContract, CallsFromManyThreadsAreSafe) {
@@ -402,46 +366,35 @@ TEST_P(DataPlaneContract, CallsFromManyThreadsAreSafe) {
   for (uint64_t t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < 20; ++i) {
-        Stream stream =
-            Begin(t % 2 == 0, StreamId{1000 * (t + 1) + i}, 20'000, 20'000);
+        Stream stream = Begin(t % 2 == 0, StreamId{1000 * (t + 1) + i}, 20'000, 20'000);
         MutexLock lock(&mu);
         streams.push_back(std::move(stream));
       }
     });
   }
-  for (std::thread &thread : threads)
-    thread.join();
-  for (const Stream &stream : streams)
-    ExpectWhole(stream);
+  for (std::thread& thread : threads) thread.join();
+  for (const Stream& stream : streams) ExpectWhole(stream);
 }
 
 TEST_P(DataPlaneContract, TheReceiverMayCancelAndTheSenderLearnsWhy) {
   Introduce();
-  const Stream stream =
-      Begin(/*upwards=*/true, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
+  const Stream stream = Begin(/*upwards=*/true, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
   ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() > 0; }));
   high().Cancel(kLow, stream.id, absl::DataLossError("the array is gone"));
-  ASSERT_TRUE(pair_->RunUntil(
-      [&] { return stream.sink->done() && stream.source->done(); }));
-  EXPECT_THAT(stream.sink->results(),
-              ::testing::ElementsAre(absl::DataLossError("the array is gone")));
-  EXPECT_THAT(stream.source->results(),
-              ::testing::ElementsAre(absl::DataLossError("the array is gone")));
+  ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->done() && stream.source->done(); }));
+  EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(absl::DataLossError("the array is gone")));
+  EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(absl::DataLossError("the array is gone")));
   ExpectWhole(Begin(/*upwards=*/true, StreamId{2}, 100'000, 100'000));
 }
 
 TEST_P(DataPlaneContract, TheSenderMayCancelAndTheReceiverLearnsWhy) {
   Introduce();
-  const Stream stream =
-      Begin(/*upwards=*/false, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
+  const Stream stream = Begin(/*upwards=*/false, StreamId{1}, 4 * kChunkBytes, kChunkBytes);
   ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() > 0; }));
   high().Cancel(kLow, stream.id, absl::AbortedError("poisoned"));
-  ASSERT_TRUE(pair_->RunUntil(
-      [&] { return stream.sink->done() && stream.source->done(); }));
-  EXPECT_THAT(stream.sink->results(),
-              ::testing::ElementsAre(absl::AbortedError("poisoned")));
-  EXPECT_THAT(stream.source->results(),
-              ::testing::ElementsAre(absl::AbortedError("poisoned")));
+  ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->done() && stream.source->done(); }));
+  EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(absl::AbortedError("poisoned")));
+  EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(absl::AbortedError("poisoned")));
   ExpectWhole(Begin(/*upwards=*/false, StreamId{2}, 100'000, 100'000));
 }
 
@@ -460,10 +413,8 @@ TEST_P(DataPlaneContract, ACancelBeforeTheOtherSideHasBegunIsRemembered) {
   low().Receive(kHigh, StreamId{2}, 1000, 1000, late_sink);
   ASSERT_TRUE(RunUntilDone(late_source));
   ASSERT_TRUE(RunUntilDone(late_sink));
-  EXPECT_THAT(late_source->results(),
-              ::testing::ElementsAre(absl::AbortedError("not wanted")));
-  EXPECT_THAT(late_sink->results(),
-              ::testing::ElementsAre(absl::AbortedError("not there")));
+  EXPECT_THAT(late_source->results(), ::testing::ElementsAre(absl::AbortedError("not wanted")));
+  EXPECT_THAT(late_sink->results(), ::testing::ElementsAre(absl::AbortedError("not there")));
   EXPECT_EQ(late_source->read(), 0);
 }
 
@@ -471,14 +422,12 @@ TEST_P(DataPlaneContract, CancellingInTheMiddleOfAFloodLeavesTheOthersWhole) {
   Introduce();
   std::vector<Stream> streams;
   for (uint64_t i = 0; i < 30; ++i) {
-    streams.push_back(
-        Begin(i % 2 == 0, StreamId{1 + i}, 3 * kChunkBytes, 3 * kChunkBytes));
+    streams.push_back(Begin(i % 2 == 0, StreamId{1 + i}, 3 * kChunkBytes, 3 * kChunkBytes));
   }
   ASSERT_TRUE(pair_->RunUntil([&] { return streams[3].sink->received() > 0; }));
   for (uint64_t i = 0; i < 30; i += 3) {
-    DataPlane &plane = i % 4 < 2 ? low() : high();
-    plane.Cancel(i % 4 < 2 ? kHigh : kLow, streams[i].id,
-                 absl::CancelledError("enough"));
+    DataPlane& plane = i % 4 < 2 ? low() : high();
+    plane.Cancel(i % 4 < 2 ? kHigh : kLow, streams[i].id, absl::CancelledError("enough"));
   }
   for (uint64_t i = 0; i < 30; ++i) {
     if (i % 3 != 0) {
@@ -507,13 +456,11 @@ TEST_P(DataPlaneContract, AnIdThatIsBeingReceivedIsRefusedAndTheFirstGoesOn) {
   auto second = std::make_shared<TestSink>(1000);
   high().Receive(kLow, StreamId{1}, 1000, 1000, second);
   ASSERT_TRUE(RunUntilDone(second));
-  EXPECT_THAT(second->results(), ::testing::ElementsAre(HasCode(
-                                     absl::StatusCode::kAlreadyExists)));
+  EXPECT_THAT(second->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kAlreadyExists)));
   auto source = std::make_shared<TestSource>(StreamId{1}, 1000);
   low().Send(kHigh, StreamId{1}, 1000, source);
   ASSERT_TRUE(RunUntilDone(source));
-  EXPECT_THAT(source->results(), ::testing::ElementsAre(HasCode(
-                                     absl::StatusCode::kAlreadyExists)));
+  EXPECT_THAT(source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kAlreadyExists)));
   high().Grant(kLow, StreamId{1}, 500);
   ExpectWhole(stream);
 }
@@ -525,10 +472,8 @@ TEST_P(DataPlaneContract, APeerThatIsNotKnownIsNotFound) {
   high().Send(PeerId{3}, StreamId{2}, 10, source);
   ASSERT_TRUE(RunUntilDone(sink));
   ASSERT_TRUE(RunUntilDone(source));
-  EXPECT_THAT(sink->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kNotFound)));
-  EXPECT_THAT(source->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kNotFound)));
+  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kNotFound)));
+  EXPECT_THAT(source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kNotFound)));
 }
 
 TEST_P(DataPlaneContract, ANegativeLengthIsAnInvalidArgument) {
@@ -536,8 +481,7 @@ TEST_P(DataPlaneContract, ANegativeLengthIsAnInvalidArgument) {
   auto sink = std::make_shared<TestSink>(0);
   high().Receive(kLow, StreamId{1}, -1, 10, sink);
   ASSERT_TRUE(RunUntilDone(sink));
-  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(
-                                   absl::StatusCode::kInvalidArgument)));
+  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kInvalidArgument)));
 }
 
 TEST_P(DataPlaneContract, EndsThatDisagreeOnTheLengthBothFail) {
@@ -548,27 +492,21 @@ TEST_P(DataPlaneContract, EndsThatDisagreeOnTheLengthBothFail) {
   low().Send(kHigh, StreamId{1}, 2000, source);
   ASSERT_TRUE(RunUntilDone(sink));
   ASSERT_TRUE(RunUntilDone(source));
-  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(
-                                   absl::StatusCode::kInvalidArgument)));
-  EXPECT_THAT(source->results(), ::testing::ElementsAre(HasCode(
-                                     absl::StatusCode::kInvalidArgument)));
+  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kInvalidArgument)));
+  EXPECT_THAT(source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kInvalidArgument)));
 }
 
 TEST_P(DataPlaneContract, DroppingAPeerFailsItsStreamsOnBothSides) {
   Introduce();
   const Stream up = Begin(/*upwards=*/true, StreamId{1}, 1000, 500);
   const Stream down = Begin(/*upwards=*/false, StreamId{2}, 1000, 500);
-  ASSERT_TRUE(pair_->RunUntil([&] {
-    return up.sink->received() == 500 && down.sink->received() == 500;
-  }));
+  ASSERT_TRUE(pair_->RunUntil([&] { return up.sink->received() == 500 && down.sink->received() == 500; }));
   low().DropPeer(kHigh);
-  for (const Stream &stream : {up, down}) {
+  for (const Stream& stream : {up, down}) {
     ASSERT_TRUE(RunUntilDone(stream.sink));
     ASSERT_TRUE(RunUntilDone(stream.source));
-    EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(HasCode(
-                                            absl::StatusCode::kUnavailable)));
-    EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(HasCode(
-                                              absl::StatusCode::kUnavailable)));
+    EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+    EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
   }
 }
 
@@ -576,20 +514,14 @@ TEST_P(DataPlaneContract, APeerThatVanishesFailsTheStreamsToIt) {
   Introduce();
   const Stream up = Begin(/*upwards=*/true, StreamId{1}, 1000, 500);
   const Stream down = Begin(/*upwards=*/false, StreamId{2}, 1000, 500);
-  ASSERT_TRUE(pair_->RunUntil([&] {
-    return up.sink->received() == 500 && down.sink->received() == 500;
-  }));
+  ASSERT_TRUE(pair_->RunUntil([&] { return up.sink->received() == 500 && down.sink->received() == 500; }));
   pair_->low = nullptr;
   ASSERT_TRUE(RunUntilDone(up.sink));
   ASSERT_TRUE(RunUntilDone(down.source));
-  EXPECT_THAT(up.sink->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
-  EXPECT_THAT(down.source->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
-  EXPECT_THAT(up.source->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kCancelled)));
-  EXPECT_THAT(down.sink->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kCancelled)));
+  EXPECT_THAT(up.sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(down.source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(up.source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kCancelled)));
+  EXPECT_THAT(down.sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kCancelled)));
 }
 
 TEST_P(DataPlaneContract, APeerToWhomNoConnectionCanBeMadeIsUnavailable) {
@@ -598,8 +530,7 @@ TEST_P(DataPlaneContract, APeerToWhomNoConnectionCanBeMadeIsUnavailable) {
   auto sink = std::make_shared<TestSink>(10);
   high().Receive(kLow, StreamId{1}, 10, 10, sink);
   ASSERT_TRUE(RunUntilDone(sink));
-  EXPECT_THAT(sink->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
 }
 
 TEST_P(DataPlaneContract, AfterADropBothSidesMayMeetAgain) {
@@ -612,18 +543,15 @@ TEST_P(DataPlaneContract, AfterADropBothSidesMayMeetAgain) {
   ExpectWhole(Begin(/*upwards=*/false, StreamId{3}, 1000, 1000));
 }
 
-TEST_P(DataPlaneContract,
-       AChangedKeyDropsTheConnectionAndTheNewOneIsMadeWithIt) {
+TEST_P(DataPlaneContract, AChangedKeyDropsTheConnectionAndTheNewOneIsMadeWithIt) {
   Introduce();
   const Stream stream = Begin(/*upwards=*/true, StreamId{1}, 1000, 500);
   ASSERT_TRUE(pair_->RunUntil([&] { return stream.sink->received() == 500; }));
   Introduce(kPairKey + 1);
   ASSERT_TRUE(RunUntilDone(stream.sink));
   ASSERT_TRUE(RunUntilDone(stream.source));
-  EXPECT_THAT(stream.sink->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
-  EXPECT_THAT(stream.source->results(),
-              ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
   ExpectWhole(Begin(/*upwards=*/true, StreamId{2}, 1000, 1000));
 }
 
@@ -647,10 +575,8 @@ TEST_P(DataPlaneContract, AWrongKeyMovesNothing) {
 
 TEST_P(DataPlaneContract, EveryStreamEndsOnceWhenItsPlaneIsDestroyed) {
   Introduce();
-  const Stream up =
-      Begin(/*upwards=*/true, StreamId{1}, 3 * kChunkBytes, kChunkBytes / 2);
-  const Stream down =
-      Begin(/*upwards=*/false, StreamId{2}, 3 * kChunkBytes, 3 * kChunkBytes);
+  const Stream up = Begin(/*upwards=*/true, StreamId{1}, 3 * kChunkBytes, kChunkBytes / 2);
+  const Stream down = Begin(/*upwards=*/false, StreamId{2}, 3 * kChunkBytes, 3 * kChunkBytes);
   pair_->high = nullptr;
   pair_->low = nullptr;
   pair_->Settle();
@@ -660,6 +586,6 @@ TEST_P(DataPlaneContract, EveryStreamEndsOnceWhenItsPlaneIsDestroyed) {
   EXPECT_EQ(down.source->results().size(), 1u);
 }
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_DATA_PLANE_CTS_H_
+#endif  // CAUSEWAY_NET_DATA_PLANE_CTS_H_

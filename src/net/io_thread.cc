@@ -15,11 +15,21 @@ IoThread::IoThread(const std::string& name)
 }
 
 IoThread::~IoThread() {
+  RunAndWait([this] {
+    for (const auto& [key, resident] : std::exchange(residents_, {})) resident->IoEnds();
+  });
   context_.stop();
   thread_.join();
 }
 
 void IoThread::Post(std::function<void()> task) { asio::post(context_, std::move(task)); }
+
+void IoThread::Add(std::shared_ptr<IoResident> resident) {
+  IoResident* const key = resident.get();
+  residents_[key] = std::move(resident);
+}
+
+void IoThread::Remove(IoResident* resident) { residents_.erase(resident); }
 
 void IoThread::RunAndWait(const std::function<void()>& task) {
   if (std::this_thread::get_id() == thread_.get_id()) {

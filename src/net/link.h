@@ -1,7 +1,12 @@
 // A link carries frames, whole and in order, between two processes: the controller and one worker.
 //
-//   class Reader : public LinkHandler { void OnFrame(std::string frame) override {...}  void OnClosed(...) override
-//   {...} }; link->Start(&reader); link->Send(message.SerializeAsString()); link->Close(absl::OkStatus());
+//   class Reader : public LinkHandler {
+//     void OnFrame(std::string frame) override {...}
+//     void OnClosed(absl::Status why) override {...}
+//   };
+//   link->Start(&reader);
+//   link->Send(message.SerializeAsString());
+//   link->Close(absl::OkStatus());
 //
 // Two implementations pass one contract suite (link_cts.h): sockets (tcp_link.h) and in-process (local_link.h).
 //

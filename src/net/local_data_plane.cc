@@ -13,104 +13,83 @@ namespace causeway {
 
 class LocalPlaneCore;
 
-// Touched on the executor only, but for the number of the next plane, which Add
-// takes there too.
+// Touched on the executor only, but for the number of the next plane, which Add takes there too.
 struct LocalDataHub::State {
   int next = 0;
-  absl::flat_hash_map<std::string, LocalPlaneCore *> planes; // by address
+  absl::flat_hash_map<std::string, LocalPlaneCore*> planes;  // by address
 };
 
 class LocalPlaneCore final : public PlaneCore {
-public:
-  using Planes = absl::flat_hash_map<std::string, LocalPlaneCore *>;
+ public:
+  using Planes = absl::flat_hash_map<std::string, LocalPlaneCore*>;
 
   // `planes` lives as long as `hub`.
-  LocalPlaneCore(Executor &executor, std::shared_ptr<void> hub, Planes *planes,
-                 std::string address, PeerId self)
-      : PlaneCore(self), executor_(executor), hub_(std::move(hub)),
-        planes_(*planes), address_(std::move(address)) {}
+  LocalPlaneCore(Executor& executor, std::shared_ptr<void> hub, Planes* planes, std::string address, PeerId self)
+      : PlaneCore(self), executor_(executor), hub_(std::move(hub)), planes_(*planes), address_(std::move(address)) {}
 
   void Shutdown() override {
     planes_.erase(address_);
     PlaneCore::Shutdown();
   }
 
-private:
-  void Attend(Peer &peer) override {
-    if (!peer.mux.connected() && Dials(peer) && peer.mux.WantsConnection())
-      Dial(peer);
-    if (peer.mux.connected())
-      ScheduleMove(peer.id);
+ private:
+  void Attend(Peer& peer) override {
+    if (!peer.mux.connected() && Dials(peer) && peer.mux.WantsConnection()) Dial(peer);
+    if (peer.mux.connected()) ScheduleMove(peer.id);
   }
 
-  void Disconnect(Peer &peer) override {
-    if (!peer.mux.connected())
-      return;
-    LocalPlaneCore *const other = OtherSide(peer);
-    Peer *const us = other == nullptr ? nullptr : other->Find(self());
-    if (us == nullptr || !us->mux.connected())
-      return;
-    us->mux.Disconnected(absl::UnavailableError(
-        absl::StrCat(address_, " has closed the data connection")));
+  void Disconnect(Peer& peer) override {
+    if (!peer.mux.connected()) return;
+    LocalPlaneCore* const other = OtherSide(peer);
+    Peer* const us = other == nullptr ? nullptr : other->Find(self());
+    if (us == nullptr || !us->mux.connected()) return;
+    us->mux.Disconnected(absl::UnavailableError(absl::StrCat(address_, " has closed the data connection")));
   }
 
-  void PeerSet(Peer &peer) override {
-    LocalPlaneCore *const other = OtherSide(peer);
-    if (other == nullptr || Dials(peer))
-      return;
-    if (Peer *const us = other->Find(self()))
-      other->Attend(*us);
+  void PeerSet(Peer& peer) override {
+    LocalPlaneCore* const other = OtherSide(peer);
+    if (other == nullptr || Dials(peer)) return;
+    if (Peer* const us = other->Find(self())) other->Attend(*us);
   }
 
-  LocalPlaneCore *OtherSide(const Peer &peer) const {
+  LocalPlaneCore* OtherSide(const Peer& peer) const {
     const auto it = planes_.find(peer.address);
-    return it == planes_.end() || it->second->self() != peer.id ? nullptr
-                                                                : it->second;
+    return it == planes_.end() || it->second->self() != peer.id ? nullptr : it->second;
   }
 
-  void Dial(Peer &peer) {
-    LocalPlaneCore *const other = OtherSide(peer);
+  void Dial(Peer& peer) {
+    LocalPlaneCore* const other = OtherSide(peer);
     if (other == nullptr) {
-      return peer.mux.Disconnected(absl::UnavailableError(
-          absl::StrCat("nobody listens on ", peer.address)));
+      return peer.mux.Disconnected(absl::UnavailableError(absl::StrCat("nobody listens on ", peer.address)));
     }
-    Peer *const us = other->Find(self());
-    if (us == nullptr || us->key != peer.key)
-      return;
+    Peer* const us = other->Find(self());
+    if (us == nullptr || us->key != peer.key) return;
     peer.mux.Connected();
     us->mux.Connected();
     other->ScheduleMove(self());
   }
 
-  // Moves one batch to the other side in a task of its own, and schedules the
-  // next.
+  // Moves one batch to the other side in a task of its own, and schedules the next.
   void ScheduleMove(PeerId id) {
-    if (!moving_.insert(id).second)
-      return;
-    executor_.Post(
-        [self = std::static_pointer_cast<LocalPlaneCore>(shared_from_this()),
-         id] {
-          self->moving_.erase(id);
-          self->Move(id);
-        });
+    if (!moving_.insert(id).second) return;
+    executor_.Post([self = std::static_pointer_cast<LocalPlaneCore>(shared_from_this()), id] {
+      self->moving_.erase(id);
+      self->Move(id);
+    });
   }
 
   void Move(PeerId id) {
-    Peer *const peer = Find(id);
-    if (peer == nullptr || !peer->mux.connected())
-      return;
-    LocalPlaneCore *const other = OtherSide(*peer);
-    Peer *const us = other == nullptr ? nullptr : other->Find(self());
-    if (us == nullptr || !us->mux.connected())
-      return;
+    Peer* const peer = Find(id);
+    if (peer == nullptr || !peer->mux.connected()) return;
+    LocalPlaneCore* const other = OtherSide(*peer);
+    Peer* const us = other == nullptr ? nullptr : other->Find(self());
+    if (us == nullptr || !us->mux.connected()) return;
     const absl::Span<const iovec> parts = peer->mux.WriteBuffers();
-    if (parts.empty())
-      return;
+    if (parts.empty()) return;
     size_t moved = 0;
-    for (const iovec &part : parts) {
-      const absl::Status breach = Feed(
-          us->mux, absl::MakeConstSpan(static_cast<const char *>(part.iov_base),
-                                       part.iov_len));
+    for (const iovec& part : parts) {
+      const absl::Status breach =
+          Feed(us->mux, absl::MakeConstSpan(static_cast<const char*>(part.iov_base), part.iov_len));
       if (!breach.ok()) {
         const absl::Status why = absl::UnavailableError(breach.message());
         peer->mux.Disconnected(why);
@@ -124,7 +103,7 @@ private:
     other->ScheduleMove(self());
   }
 
-  static absl::Status Feed(StreamMux &mux, absl::Span<const char> bytes) {
+  static absl::Status Feed(StreamMux& mux, absl::Span<const char> bytes) {
     while (!bytes.empty()) {
       std::array<iovec, 2> room;
       const int count = mux.ReadBuffers(room);
@@ -135,33 +114,29 @@ private:
         bytes.remove_prefix(n);
         filled += n;
       }
-      if (absl::Status breach = mux.Filled(filled); !breach.ok())
-        return breach;
+      if (absl::Status breach = mux.Filled(filled); !breach.ok()) return breach;
     }
     return absl::OkStatus();
   }
 
-  Executor &executor_;
+  Executor& executor_;
   const std::shared_ptr<void> hub_;
-  Planes &planes_;
+  Planes& planes_;
   const std::string address_;
-  absl::flat_hash_set<PeerId> moving_; // peers for whom a Move is posted
+  absl::flat_hash_set<PeerId> moving_;  // peers for whom a Move is posted
 };
 
-LocalDataHub::LocalDataHub(Executor &executor)
-    : executor_(executor), state_(std::make_shared<State>()) {}
+LocalDataHub::LocalDataHub(Executor& executor) : executor_(executor), state_(std::make_shared<State>()) {}
 
 std::unique_ptr<LocalDataPlane> LocalDataHub::Add(PeerId self) {
   std::string address;
   std::shared_ptr<LocalPlaneCore> core;
   executor_.RunAndWait([&] {
     address = absl::StrCat("local:", state_->next++);
-    core = std::make_shared<LocalPlaneCore>(executor_, state_, &state_->planes,
-                                            address, self);
+    core = std::make_shared<LocalPlaneCore>(executor_, state_, &state_->planes, address, self);
     state_->planes[address] = core.get();
   });
-  return std::unique_ptr<LocalDataPlane>(
-      new LocalDataPlane(executor_, std::move(core), std::move(address)));
+  return std::unique_ptr<LocalDataPlane>(new LocalDataPlane(executor_, std::move(core), std::move(address)));
 }
 
-} // namespace causeway
+}  // namespace causeway

@@ -22,10 +22,9 @@ struct PumpedPair final : DataPlanePair {
     low = nullptr;
   }
 
-  bool RunUntil(const std::function<bool()> &done) override {
+  bool RunUntil(const std::function<bool()>& done) override {
     while (!done()) {
-      if (!executor.RunOne())
-        return false;
+      if (!executor.RunOne()) return false;
     }
     return true;
   }
@@ -49,10 +48,9 @@ struct ThreadedPair final : DataPlanePair {
     low = nullptr;
   }
 
-  bool RunUntil(const std::function<bool()> &done) override {
+  bool RunUntil(const std::function<bool()>& done) override {
     for (int i = 0; i < 20'000; ++i) {
-      if (done())
-        return true;
+      if (done()) return true;
       absl::SleepFor(absl::Milliseconds(1));
     }
     return false;
@@ -63,16 +61,12 @@ struct ThreadedPair final : DataPlanePair {
   LocalDataHub hub;
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Pumped, DataPlaneContract,
-    ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
-      return std::make_unique<PumpedPair>();
-    }));
-INSTANTIATE_TEST_SUITE_P(
-    Threaded, DataPlaneContract,
-    ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
-      return std::make_unique<ThreadedPair>();
-    }));
+INSTANTIATE_TEST_SUITE_P(Pumped, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
+                           return std::make_unique<PumpedPair>();
+                         }));
+INSTANTIATE_TEST_SUITE_P(Threaded, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
+                           return std::make_unique<ThreadedPair>();
+                         }));
 
 TEST(LocalDataPlane, TheSameCallsTakeTheSameNumberOfTasks) {
   const auto run = [] {
@@ -83,18 +77,15 @@ TEST(LocalDataPlane, TheSameCallsTakeTheSameNumberOfTasks) {
     for (uint64_t i = 0; i < 20; ++i) {
       sinks.push_back(std::make_shared<TestSink>(100'000));
       pair.low->Receive(kHigh, StreamId{i}, 100'000, 100'000, sinks.back());
-      pair.high->Send(kLow, StreamId{i}, 100'000,
-                      std::make_shared<TestSource>(StreamId{i}, 100'000));
+      pair.high->Send(kLow, StreamId{i}, 100'000, std::make_shared<TestSource>(StreamId{i}, 100'000));
     }
     int tasks = 0;
-    while (pair.executor.RunOne())
-      ++tasks;
-    for (const auto &sink : sinks)
-      EXPECT_TRUE(sink->done());
+    while (pair.executor.RunOne()) ++tasks;
+    for (const auto& sink : sinks) EXPECT_TRUE(sink->done());
     return tasks;
   };
   EXPECT_EQ(run(), run());
 }
 
-} // namespace
-} // namespace causeway
+}  // namespace
+}  // namespace causeway

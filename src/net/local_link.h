@@ -6,13 +6,11 @@
 //   controller_end->Send("hello");
 //   executor.RunUntilIdle();
 //
-// A frame is delivered in a task of its own, so that by hand every run is the
-// same.
+// A frame is delivered in a task of its own, so that by hand every run is the same.
 //
 // Threading: as link.h says; handlers are called on the executor.
-// Lifetime: as a socket link (tcp_link.h): an end may be destroyed at any time,
-// and a started one still gets its OnClosed from the executor, which outlives
-// both.
+// Lifetime: as a socket link (tcp_link.h): an end may be destroyed at any time, and a started one still gets its
+// OnClosed from the executor, which outlives both.
 #ifndef CAUSEWAY_NET_LOCAL_LINK_H_
 #define CAUSEWAY_NET_LOCAL_LINK_H_
 
@@ -35,9 +33,9 @@ struct LocalLinkOptions {
   std::string second_name = "local:second";
 };
 
-std::pair<std::unique_ptr<Link>, std::unique_ptr<Link>>
-MakeLocalLinkPair(Executor &executor, const LocalLinkOptions &options = {});
+std::pair<std::unique_ptr<Link>, std::unique_ptr<Link>> MakeLocalLinkPair(Executor& executor,
+                                                                          const LocalLinkOptions& options = {});
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_LOCAL_LINK_H_
+#endif  // CAUSEWAY_NET_LOCAL_LINK_H_

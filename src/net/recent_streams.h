@@ -1,5 +1,4 @@
-// What is remembered of streams that are not, or no longer, known here: a
-// bounded table that forgets its oldest entry.
+// What is remembered of streams that are not, or no longer, known here: a bounded table that forgets its oldest entry.
 //
 //   RecentStreams<absl::Status> refused;
 //   refused.Put(id, status);
@@ -21,19 +20,19 @@ namespace causeway {
 // Far more than are ever in flight between two processes.
 inline constexpr size_t kMaxRecentStreams = 65536;
 
-template <typename Value> class RecentStreams {
-public:
+template <typename Value>
+class RecentStreams {
+ public:
   // Replaces what is known of `id`.
   void Put(StreamId id, Value value) {
     Erase(id);
-    if (entries_.size() == kMaxRecentStreams)
-      Erase(entries_.front().first);
+    if (entries_.size() == kMaxRecentStreams) Erase(entries_.front().first);
     entries_.emplace_back(id, std::move(value));
     by_id_[id] = std::prev(entries_.end());
   }
 
   // Null: nothing is known. Valid until the next change.
-  Value *Find(StreamId id) {
+  Value* Find(StreamId id) {
     const auto it = by_id_.find(id);
     return it == by_id_.end() ? nullptr : &it->second->second;
   }
@@ -41,8 +40,7 @@ public:
   // False: nothing was known.
   bool Erase(StreamId id) {
     const auto it = by_id_.find(id);
-    if (it == by_id_.end())
-      return false;
+    if (it == by_id_.end()) return false;
     entries_.erase(it->second);
     by_id_.erase(it);
     return true;
@@ -53,13 +51,13 @@ public:
     by_id_.clear();
   }
 
-private:
+ private:
   using Entries = std::list<std::pair<StreamId, Value>>;
 
-  Entries entries_; // oldest first
+  Entries entries_;  // oldest first
   absl::flat_hash_map<StreamId, typename Entries::iterator> by_id_;
 };
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_RECENT_STREAMS_H_
+#endif  // CAUSEWAY_NET_RECENT_STREAMS_H_

@@ -18,39 +18,30 @@ namespace {
 bool SameKey(uint64_t a, uint64_t b) { return (a ^ b) == 0; }
 
 class SocketPlaneCore final : public PlaneCore {
-public:
-  SocketPlaneCore(IoThread &io, std::shared_ptr<SocketListener> listener,
-                  const SocketDataPlaneOptions &options)
-      : PlaneCore(options.self), io_(io), listener_(std::move(listener)),
-        options_(options) {}
+ public:
+  SocketPlaneCore(IoThread& io, std::shared_ptr<SocketListener> listener, const SocketDataPlaneOptions& options)
+      : PlaneCore(options.self), io_(io), listener_(std::move(listener)), options_(options) {}
 
   void Listen() {
-    listener_->Start(
-        [weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
-          if (const auto self = weak.lock())
-            self->Accept(std::move(socket));
-        });
+    listener_->Start([weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
+      if (const auto self = weak.lock()) self->Accept(std::move(socket));
+    });
   }
 
   void Shutdown() override {
-    if (listener_ != nullptr)
-      listener_->Stop();
-    // Its socket must not outlive the I/O thread, as a posted call may keep the
-    // core.
+    if (listener_ != nullptr) listener_->Stop();
+    // Its socket must not outlive the I/O thread, as a posted call may keep the core.
     listener_ = nullptr;
-    for (Visitor &visitor : visitors_)
-      visitor.connection->Close();
+    for (Visitor& visitor : visitors_) visitor.connection->Close();
     visitors_.clear();
     PlaneCore::Shutdown();
   }
 
-private:
+ private:
   // How far the connection to a peer is. None of it: not in links_.
   struct Connected {
-    uint64_t attempt; // tells an old attempt's callbacks from those of the
-                      // present one
-    std::shared_ptr<DataConnection>
-        connection; // null while it is being dialled
+    uint64_t attempt;                            // tells an old attempt's callbacks from those of the present one
+    std::shared_ptr<DataConnection> connection;  // null while it is being dialled
   };
   // An accepted connection that is not let in yet.
   struct Visitor {
@@ -59,17 +50,14 @@ private:
   };
   using Visitors = std::list<Visitor>;
 
-  std::shared_ptr<SocketPlaneCore> Self() {
-    return std::static_pointer_cast<SocketPlaneCore>(shared_from_this());
-  }
+  std::shared_ptr<SocketPlaneCore> Self() { return std::static_pointer_cast<SocketPlaneCore>(shared_from_this()); }
 
   // ---- what the base class asks
 
-  void Attend(Peer &peer) override {
+  void Attend(Peer& peer) override {
     const auto it = links_.find(peer.id);
     if (it == links_.end()) {
-      if (Dials(peer) && peer.mux.WantsConnection())
-        Dial(peer);
+      if (Dials(peer) && peer.mux.WantsConnection()) Dial(peer);
     } else if (peer.mux.connected()) {
       // Held: a failed write closes the connection and drops it from links_.
       const std::shared_ptr<DataConnection> connection = it->second.connection;
@@ -77,220 +65,170 @@ private:
     }
   }
 
-  void Disconnect(Peer &peer) override {
+  void Disconnect(Peer& peer) override {
     const auto it = links_.find(peer.id);
-    if (it == links_.end())
-      return;
-    if (it->second.connection != nullptr)
-      it->second.connection->Close();
+    if (it == links_.end()) return;
+    if (it->second.connection != nullptr) it->second.connection->Close();
     links_.erase(it);
   }
 
-  void PeerSet(Peer &peer) override {
+  void PeerSet(Peer& peer) override {
     for (auto it = visitors_.begin(); it != visitors_.end();) {
       const auto visitor = it++;
-      if (visitor->hello.has_value() && visitor->hello->from == peer.id)
-        TryAdmit(visitor);
+      if (visitor->hello.has_value() && visitor->hello->from == peer.id) TryAdmit(visitor);
     }
   }
 
   // ---- this side dials
 
-  void Dial(Peer &peer) {
+  void Dial(Peer& peer) {
     const uint64_t attempt = ++attempts_;
     links_[peer.id] = {.attempt = attempt};
-    Connect(
-        &io_, peer.address, options_.dial_timeout,
-        [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
-          self->Dialled(id, attempt, std::move(socket));
-        });
+    Connect(&io_, peer.address, options_.dial_timeout,
+            [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
+              self->Dialled(id, attempt, std::move(socket));
+            });
   }
 
   // The peer, if `attempt` is still the one that counts.
-  Peer *Current(PeerId id, uint64_t attempt) {
+  Peer* Current(PeerId id, uint64_t attempt) {
     const auto it = links_.find(id);
-    return it != links_.end() && it->second.attempt == attempt ? Find(id)
-                                                               : nullptr;
+    return it != links_.end() && it->second.attempt == attempt ? Find(id) : nullptr;
   }
 
   void Dialled(PeerId id, uint64_t attempt, absl::StatusOr<Socket> socket) {
-    Peer *const peer = Current(id, attempt);
-    if (peer == nullptr)
-      return;
-    if (!socket.ok())
-      return Fail(*peer, absl::UnavailableError(socket.status().message()));
+    Peer* const peer = Current(id, attempt);
+    if (peer == nullptr) return;
+    if (!socket.ok()) return Fail(*peer, absl::UnavailableError(socket.status().message()));
     auto connection = std::make_shared<DataConnection>(io_, *std::move(socket));
     links_[id].connection = connection;
-    const absl::Status said =
-        connection->SayHello({.from = self(), .to = id, .key = peer->key});
-    if (!said.ok())
-      return Fail(*peer, said);
-    connection->HearHello(
-        options_.dial_timeout,
-        [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
-          if (Peer *const peer = self->Current(id, attempt))
-            self->Answered(*peer, attempt, std::move(hello));
-        });
+    const absl::Status said = connection->SayHello({.from = self(), .to = id, .key = peer->key});
+    if (!said.ok()) return Fail(*peer, said);
+    connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
+      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, std::move(hello));
+    });
   }
 
-  void Answered(Peer &peer, uint64_t attempt, absl::StatusOr<DataHello> hello) {
+  void Answered(Peer& peer, uint64_t attempt, absl::StatusOr<DataHello> hello) {
     absl::Status status = hello.status();
     if (hello.ok() && hello->refusal != absl::StatusCode::kOk) {
-      status = absl::Status(hello->refusal,
-                            "it refuses the connection; its log says why");
-    } else if (hello.ok() && (hello->from != peer.id || hello->to != self() ||
-                              !SameKey(hello->key, peer.key))) {
+      status = absl::Status(hello->refusal, "it refuses the connection; its log says why");
+    } else if (hello.ok() && (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key))) {
       status = absl::PermissionDeniedError("somebody else listens there");
     }
-    if (status.ok())
-      return Join(peer, attempt, links_[peer.id].connection);
-    Log(LogLevel::kWarning,
-        absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
-                     " at ", peer.address, ": ", status.ToString()));
+    if (status.ok()) return Join(peer, attempt, links_[peer.id].connection);
+    Log(LogLevel::kWarning, absl::StrCat("no data connection to peer ", static_cast<int>(peer.id), " at ", peer.address,
+                                         ": ", status.ToString()));
     Fail(peer, status);
   }
 
-  void Fail(Peer &peer, const absl::Status &why) {
+  void Fail(Peer& peer, const absl::Status& why) {
     Disconnect(peer);
-    peer.mux.Disconnected(absl::UnavailableError(
-        absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
-                     " at ", peer.address, ": ", why.message())));
+    peer.mux.Disconnected(absl::UnavailableError(absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
+                                                              " at ", peer.address, ": ", why.message())));
   }
 
   // ---- the other side dials
 
   void Accept(Socket socket) {
-    if (visitors_.size() >=
-        static_cast<size_t>(std::max(1, options_.max_waiting))) {
-      Refuse(visitors_.begin(), absl::ResourceExhaustedError(
-                                    "too many connections wait to be let in"));
+    if (visitors_.size() >= static_cast<size_t>(std::max(1, options_.max_waiting))) {
+      Refuse(visitors_.begin(), absl::ResourceExhaustedError("too many connections wait to be let in"));
     }
-    const auto visitor = visitors_.insert(
-        visitors_.end(),
-        {std::make_shared<DataConnection>(io_, std::move(socket)), {}});
-    visitor->connection->HearHello(
-        options_.hello_timeout,
-        [this, visitor](absl::StatusOr<DataHello> hello) {
-          if (!hello.ok())
-            return Refuse(visitor, hello.status());
-          visitor->hello = *hello;
-          TryAdmit(visitor);
-        });
+    const auto visitor =
+        visitors_.insert(visitors_.end(), {std::make_shared<DataConnection>(io_, std::move(socket)), {}});
+    visitor->connection->HearHello(options_.hello_timeout, [this, visitor](absl::StatusOr<DataHello> hello) {
+      if (!hello.ok()) return Refuse(visitor, hello.status());
+      visitor->hello = *hello;
+      TryAdmit(visitor);
+    });
   }
 
-  absl::Status Check(const DataHello &hello) {
-    if (hello.to != self())
-      return absl::NotFoundError("it looks for another process");
-    const Peer *const peer = Find(hello.from);
-    if (peer == nullptr)
-      return absl::NotFoundError("that peer is not known here");
-    if (Dials(*peer))
-      return absl::InvalidArgumentError(
-          "in this pair it is this side that connects");
-    if (!SameKey(hello.key, peer->key))
-      return absl::PermissionDeniedError("it shows a wrong key");
+  absl::Status Check(const DataHello& hello) {
+    if (hello.to != self()) return absl::NotFoundError("it looks for another process");
+    const Peer* const peer = Find(hello.from);
+    if (peer == nullptr) return absl::NotFoundError("that peer is not known here");
+    if (Dials(*peer)) return absl::InvalidArgumentError("in this pair it is this side that connects");
+    if (!SameKey(hello.key, peer->key)) return absl::PermissionDeniedError("it shows a wrong key");
     return absl::OkStatus();
   }
 
   // Lets a visitor in if its hello fits, else leaves it waiting.
   void TryAdmit(Visitors::iterator visitor) {
-    const DataHello &hello = *visitor->hello;
+    const DataHello& hello = *visitor->hello;
     if (!Check(hello).ok()) {
-      visitor->connection->After(options_.patience, [this, visitor] {
-        Refuse(visitor, Check(*visitor->hello));
-      });
+      visitor->connection->After(options_.patience, [this, visitor] { Refuse(visitor, Check(*visitor->hello)); });
       return;
     }
-    Peer &peer = *Find(hello.from);
-    const std::shared_ptr<DataConnection> connection =
-        std::move(visitor->connection);
+    Peer& peer = *Find(hello.from);
+    const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
     visitors_.erase(visitor);
     const bool had_connection = peer.mux.connected();
     Disconnect(peer);
     if (had_connection) {
-      peer.mux.Disconnected(absl::UnavailableError(absl::StrCat(
-          "peer ", static_cast<int>(peer.id), " has connected anew")));
+      peer.mux.Disconnected(
+          absl::UnavailableError(absl::StrCat("peer ", static_cast<int>(peer.id), " has connected anew")));
     }
-    if (!connection->SayHello({.from = self(), .to = peer.id, .key = peer.key})
-             .ok())
-      return connection->Close();
+    if (!connection->SayHello({.from = self(), .to = peer.id, .key = peer.key}).ok()) return connection->Close();
     const uint64_t attempt = ++attempts_;
     links_[peer.id] = {.attempt = attempt, .connection = connection};
     Join(peer, attempt, connection);
   }
 
-  void Refuse(Visitors::iterator visitor, const absl::Status &why) {
-    const std::shared_ptr<DataConnection> connection =
-        std::move(visitor->connection);
+  void Refuse(Visitors::iterator visitor, const absl::Status& why) {
+    const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
     const std::optional<DataHello> hello = visitor->hello;
     visitors_.erase(visitor);
     Log(LogLevel::kWarning,
-        absl::StrCat(
-            "refused a data connection from ", connection->peer_name(),
-            hello.has_value()
-                ? absl::StrCat(", peer ", static_cast<int>(hello->from))
-                : "",
-            ": ", why.ToString()));
+        absl::StrCat("refused a data connection from ", connection->peer_name(),
+                     hello.has_value() ? absl::StrCat(", peer ", static_cast<int>(hello->from)) : "", ": ",
+                     why.ToString()));
     // The key is not said to whom is refused.
     if (hello.has_value()) {
-      (void)connection->SayHello(
-          {.from = self(), .to = hello->from, .refusal = why.code()});
+      (void)connection->SayHello({.from = self(), .to = hello->from, .refusal = why.code()});
     }
     connection->Close();
   }
 
   // ---- connected
 
-  void Join(Peer &peer, uint64_t attempt,
-            const std::shared_ptr<DataConnection> &connection) {
+  void Join(Peer& peer, uint64_t attempt, const std::shared_ptr<DataConnection>& connection) {
     peer.mux.Connected();
-    connection->Attach(
-        &peer.mux, [self = Self(), id = peer.id, attempt](absl::Status why) {
-          if (Peer *const peer = self->Current(id, attempt))
-            self->Lost(*peer, why);
-        });
+    connection->Attach(&peer.mux, [self = Self(), id = peer.id, attempt](absl::Status why) {
+      if (Peer* const peer = self->Current(id, attempt)) self->Lost(*peer, why);
+    });
   }
 
-  void Lost(Peer &peer, const absl::Status &why) {
-    if (why.code() == absl::StatusCode::kInvalidArgument)
-      Log(LogLevel::kWarning, why.message());
+  void Lost(Peer& peer, const absl::Status& why) {
+    if (why.code() == absl::StatusCode::kInvalidArgument) Log(LogLevel::kWarning, why.message());
     Disconnect(peer);
     peer.mux.Disconnected(absl::UnavailableError(
-        absl::StrCat("the data connection to peer ", static_cast<int>(peer.id),
-                     " is lost: ", why.message())));
-    // What ended by it has to be told, or the other side may wait for a stream
-    // that was begun here just before.
+        absl::StrCat("the data connection to peer ", static_cast<int>(peer.id), " is lost: ", why.message())));
+    // What ended by it has to be told, or the other side may wait for a stream that was begun here just before.
     Attend(peer);
   }
 
-  IoThread &io_;
+  IoThread& io_;
   std::shared_ptr<SocketListener> listener_;
   const SocketDataPlaneOptions options_;
   absl::flat_hash_map<PeerId, Connected> links_;
-  Visitors visitors_; // oldest first
+  Visitors visitors_;  // oldest first
   uint64_t attempts_ = 0;
 };
 
-} // namespace
+}  // namespace
 
-absl::StatusOr<std::unique_ptr<SocketDataPlane>>
-SocketDataPlane::Start(const SocketDataPlaneOptions &options) {
+absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const SocketDataPlaneOptions& options) {
   auto io = std::make_unique<IoThread>("data-plane");
-  ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener,
-                   SocketListener::Listen(io.get(), options.listen_address));
+  ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener, SocketListener::Listen(io.get(), options.listen_address));
   std::string address = listener->address();
-  auto core =
-      std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
+  auto core = std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
   core->Listen();
-  return std::unique_ptr<SocketDataPlane>(
-      new SocketDataPlane(std::move(io), std::move(core), std::move(address)));
+  return std::unique_ptr<SocketDataPlane>(new SocketDataPlane(std::move(io), std::move(core), std::move(address)));
 }
 
-SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io,
-                                 std::shared_ptr<PlaneCore> core,
+SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
                                  std::string listen_address)
-    : PostingDataPlane(*io, std::move(core)), io_(std::move(io)),
-      listen_address_(std::move(listen_address)) {}
+    : PostingDataPlane(*io, std::move(core)), io_(std::move(io)), listen_address_(std::move(listen_address)) {}
 
 SocketDataPlane::~SocketDataPlane() { Stop(); }
 
@@ -298,4 +236,4 @@ void SocketDataPlane::SetSelf(PeerId self) {
   io_->Post([core = core(), self] { core->SetSelf(self); });
 }
 
-} // namespace causeway
+}  // namespace causeway

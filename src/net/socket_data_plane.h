@@ -1,20 +1,17 @@
-// The data plane over stream sockets, TCP and unix. Format of the bytes:
-// data_codec.h.
+// The data plane over stream sockets, TCP and unix. The bytes: data_codec.h.
 //
-//   ASSIGN_OR_RETURN(auto plane, SocketDataPlane::Start({.listen_address =
-//   "127.0.0.1:0"})); hello.set_data_address(plane->listen_address());
+//   ASSIGN_OR_RETURN(auto plane, SocketDataPlane::Start({.listen_address = "127.0.0.1:0"}));
+//   hello.set_data_address(plane->listen_address());
 //   ...
-//   plane->SetSelf(PeerOf(worker));                          // the Welcome
-//   said who this is plane->SetPeer(kControllerPeer, address, key);
+//   plane->SetSelf(PeerOf(worker));                      // the Welcome said who this is
+//   plane->SetPeer(kControllerPeer, address, key);
 //
-// A connection from a peer that is not known yet, or that shows another key,
-// waits a while for the SetPeer that lets it in (the two sides learn of each
-// other at different times); then it is refused, and a line in the log says so.
+// A connection from a peer that is not known yet, or that shows another key, waits a while for the SetPeer that lets it
+// in (the two sides learn of each other at different times); then it is refused, and a line in the log says so.
 //
-// Threading: everything happens on one thread of its own; calls are posted to
-// it. Lifetime: the destructor ends all streams with CANCELLED; when it returns
-// nothing is called any more. It must not run on the plane's own thread (inside
-// a sink or source).
+// Threading: everything happens on one thread of its own; calls are posted to it.
+// Lifetime: the destructor ends all streams with CANCELLED; when it returns nothing is called any more. It must not run
+// on the plane's own thread (inside a sink or source).
 #ifndef CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 #define CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 
@@ -29,7 +26,7 @@
 namespace causeway {
 
 struct SocketDataPlaneOptions {
-  PeerId self = kControllerPeer; // a worker learns its own later: SetSelf
+  PeerId self = kControllerPeer;  // a worker learns its own later: SetSelf
   std::string listen_address = "127.0.0.1:0";
 
   // For making a connection, and then again for the other side's hello.
@@ -38,36 +35,32 @@ struct SocketDataPlaneOptions {
   // An accepted connection says hello within this time, or is closed.
   absl::Duration hello_timeout = absl::Seconds(10);
 
-  // How long a connection whose hello does not fit waits for a SetPeer that
-  // makes it fit.
+  // How long a connection whose hello does not fit waits for a SetPeer that makes it fit.
   absl::Duration patience = absl::Seconds(5);
 
-  // Accepted connections that are not let in yet; when there are more, the
-  // oldest is closed.
+  // Accepted connections that are not let in yet; when there are more, the oldest is closed.
   int max_waiting = 1024;
 };
 
 class SocketDataPlane final : public PostingDataPlane {
-public:
+ public:
   // Listens. INVALID_ARGUMENT: no address. UNAVAILABLE: it cannot be bound.
-  static absl::StatusOr<std::unique_ptr<SocketDataPlane>>
-  Start(const SocketDataPlaneOptions &options);
+  static absl::StatusOr<std::unique_ptr<SocketDataPlane>> Start(const SocketDataPlaneOptions& options);
   ~SocketDataPlane() override;
 
   // Who this process is from now on. A change drops all peers.
   void SetSelf(PeerId self);
 
   // The address bound, with the port that the system chose.
-  const std::string &listen_address() const { return listen_address_; }
+  const std::string& listen_address() const { return listen_address_; }
 
-private:
-  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
-                  std::string listen_address);
+ private:
+  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core, std::string listen_address);
 
   const std::unique_ptr<IoThread> io_;
   const std::string listen_address_;
 };
 
-} // namespace causeway
+}  // namespace causeway
 
-#endif // CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
+#endif  // CAUSEWAY_NET_SOCKET_DATA_PLANE_H_

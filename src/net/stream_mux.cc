@@ -13,77 +13,62 @@ namespace {
 
 constexpr size_t kWasteBytes = 64 << 10;
 
-template <typename Map> std::vector<StreamId> SortedIds(const Map &map) {
+template <typename Map>
+std::vector<StreamId> SortedIds(const Map& map) {
   std::vector<StreamId> ids;
   ids.reserve(map.size());
-  for (const auto &[id, stream] : map)
-    ids.push_back(id);
+  for (const auto& [id, stream] : map) ids.push_back(id);
   std::sort(ids.begin(), ids.end());
   return ids;
 }
 
 // An OK status is no reason to end a stream: whoever gives one means "enough".
-absl::Status AsError(const absl::Status &status) {
-  return status.ok() ? absl::CancelledError("the stream was cancelled")
-                     : status;
+absl::Status AsError(const absl::Status& status) {
+  return status.ok() ? absl::CancelledError("the stream was cancelled") : status;
 }
 
-} // namespace
+}  // namespace
 
-// ---------------------------------------------------------------- what users
-// ask
+// ---------------------------------------------------------------- what users ask
 
-void StreamMux::Receive(StreamId id, int64_t total_bytes, int64_t window_bytes,
-                        std::shared_ptr<StreamSink> sink) {
+void StreamMux::Receive(StreamId id, int64_t total_bytes, int64_t window_bytes, std::shared_ptr<StreamSink> sink) {
   if (total_bytes < 0) {
-    return sink->OnDone(absl::InvalidArgumentError(
-        absl::StrCat("stream ", Raw(id), " of ", total_bytes, " bytes")));
+    return sink->OnDone(absl::InvalidArgumentError(absl::StrCat("stream ", Raw(id), " of ", total_bytes, " bytes")));
   }
   if (receiving_.contains(id)) {
-    return sink->OnDone(absl::AlreadyExistsError(absl::StrCat(
-        "stream ", Raw(id), " is already being received from ", peer_)));
+    return sink->OnDone(
+        absl::AlreadyExistsError(absl::StrCat("stream ", Raw(id), " is already being received from ", peer_)));
   }
-  if (const absl::Status *early = early_ends_.Find(id)) {
+  if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
     Say({.type = DataType::kFinished, .stream = id});
     return sink->OnDone(why);
   }
-  if (total_bytes == 0)
-    return sink->OnDone(absl::OkStatus());
-  receiving_.emplace(
-      id,
-      Receiving{.total = total_bytes, .granted = 0, .sink = std::move(sink)});
+  if (total_bytes == 0) return sink->OnDone(absl::OkStatus());
+  receiving_.emplace(id, Receiving{.total = total_bytes, .granted = 0, .sink = std::move(sink)});
   Grant(id, window_bytes);
 }
 
 void StreamMux::Grant(StreamId id, int64_t bytes) {
   const auto it = receiving_.find(id);
-  if (it == receiving_.end())
-    return;
-  Receiving &stream = it->second;
+  if (it == receiving_.end()) return;
+  Receiving& stream = it->second;
   bytes = std::min(bytes, stream.total - stream.granted);
-  if (bytes <= 0)
-    return;
+  if (bytes <= 0) return;
   stream.granted += bytes;
-  if (connected_)
-    Say({.type = DataType::kGrant,
-         .stream = id,
-         .value = bytes,
-         .total = stream.total});
+  if (connected_) Say({.type = DataType::kGrant, .stream = id, .value = bytes, .total = stream.total});
 }
 
-void StreamMux::Send(StreamId id, int64_t total_bytes,
-                     std::shared_ptr<StreamSource> source) {
+void StreamMux::Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source) {
   if (total_bytes < 0) {
-    return source->OnDone(absl::InvalidArgumentError(
-        absl::StrCat("stream ", Raw(id), " of ", total_bytes, " bytes")));
+    return source->OnDone(absl::InvalidArgumentError(absl::StrCat("stream ", Raw(id), " of ", total_bytes, " bytes")));
   }
   if (sending_.contains(id)) {
-    return source->OnDone(absl::AlreadyExistsError(
-        absl::StrCat("stream ", Raw(id), " is already being sent to ", peer_)));
+    return source->OnDone(
+        absl::AlreadyExistsError(absl::StrCat("stream ", Raw(id), " is already being sent to ", peer_)));
   }
-  if (const absl::Status *early = early_ends_.Find(id)) {
+  if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
     SayEnd(DataType::kAbort, id, why);
@@ -91,21 +76,17 @@ void StreamMux::Send(StreamId id, int64_t total_bytes,
     return source->OnDone(why);
   }
   const auto granted = early_grants_.find(id);
-  if (total_bytes == 0 && granted == early_grants_.end())
-    return source->OnDone(absl::OkStatus());
-  Sending &stream = sending_[id];
+  if (total_bytes == 0 && granted == early_grants_.end()) return source->OnDone(absl::OkStatus());
+  Sending& stream = sending_[id];
   stream.total = total_bytes;
   stream.source = std::move(source);
-  if (granted == early_grants_.end())
-    return;
+  if (granted == early_grants_.end()) return;
   const EarlyGrant early = granted->second;
   early_grants_.erase(granted);
   if (early.total != total_bytes) {
     return EndSend(id,
-                   absl::InvalidArgumentError(
-                       absl::StrCat("stream ", Raw(id), " has ", total_bytes,
-                                    " bytes for its sender and ", early.total,
-                                    " for ", peer_)),
+                   absl::InvalidArgumentError(absl::StrCat("stream ", Raw(id), " has ", total_bytes,
+                                                           " bytes for its sender and ", early.total, " for ", peer_)),
                    /*peer_knows=*/false);
   }
   stream.granted = early.granted;
@@ -114,37 +95,29 @@ void StreamMux::Send(StreamId id, int64_t total_bytes,
 
 void StreamMux::Wake(StreamId id) {
   const auto it = sending_.find(id);
-  if (it != sending_.end())
-    Queue(id, it->second);
+  if (it != sending_.end()) Queue(id, it->second);
 }
 
-void StreamMux::Cancel(StreamId id, const absl::Status &status) {
+void StreamMux::Cancel(StreamId id, const absl::Status& status) {
   const absl::Status why = AsError(status);
-  if (receiving_.contains(id))
-    EndReceive(id, why, /*say=*/true);
-  if (sending_.contains(id))
-    EndSend(id, why, /*peer_knows=*/false);
+  if (receiving_.contains(id)) EndReceive(id, why, /*say=*/true);
+  if (sending_.contains(id)) EndSend(id, why, /*peer_knows=*/false);
 }
 
 void StreamMux::Connected() {
   connected_ = true;
-  for (Untold &untold : std::exchange(untold_, {})) {
+  for (Untold& untold : std::exchange(untold_, {})) {
     SayEnd(untold.type, untold.id, untold.why);
-    if (untold.type == DataType::kRefuse)
-      refused_.Put(untold.id, {.expected = 0, .total = untold.total});
+    if (untold.type == DataType::kRefuse) refused_.Put(untold.id, {.expected = 0, .total = untold.total});
   }
   for (const StreamId id : SortedIds(receiving_)) {
-    const Receiving &stream = receiving_.at(id);
-    if (stream.granted == 0)
-      continue;
-    Say({.type = DataType::kGrant,
-         .stream = id,
-         .value = stream.granted,
-         .total = stream.total});
+    const Receiving& stream = receiving_.at(id);
+    if (stream.granted == 0) continue;
+    Say({.type = DataType::kGrant, .stream = id, .value = stream.granted, .total = stream.total});
   }
 }
 
-void StreamMux::Disconnected(const absl::Status &why) {
+void StreamMux::Disconnected(const absl::Status& why) {
   connected_ = false;
   refused_.Clear();
   ended_.Clear();
@@ -159,44 +132,37 @@ void StreamMux::Disconnected(const absl::Status &why) {
   chunks_.clear();
   first_part_ = first_chunk_ = 0;
   rescued_.clear();
-  for (const StreamId id : SortedIds(receiving_))
-    EndReceive(id, why, /*say=*/true);
-  for (const StreamId id : SortedIds(sending_))
-    EndSend(id, why, /*peer_knows=*/false);
+  for (const StreamId id : SortedIds(receiving_)) EndReceive(id, why, /*say=*/true);
+  for (const StreamId id : SortedIds(sending_)) EndSend(id, why, /*peer_knows=*/false);
 }
 
-// ---------------------------------------------------------------- how streams
-// end
+// ---------------------------------------------------------------- how streams end
 
-void StreamMux::Say(const DataHeader &header, absl::string_view reason) {
+void StreamMux::Say(const DataHeader& header, absl::string_view reason) {
   const size_t at = control_.size();
   control_.resize(at + kDataHeaderBytes);
   WriteDataHeader(header, control_.data() + at);
   control_.append(reason.data(), reason.size());
 }
 
-void StreamMux::SayEnd(DataType type, StreamId id, const absl::Status &why) {
+void StreamMux::SayEnd(DataType type, StreamId id, const absl::Status& why) {
   const absl::string_view reason = why.message().substr(0, kMaxReasonBytes);
   Say({.type = type,
        .length = static_cast<uint32_t>(reason.size()),
        .stream = id,
        .value = static_cast<int64_t>(why.code())},
       reason);
-  if (type == DataType::kAbort)
-    ended_.Put(id, true);
+  if (type == DataType::kAbort) ended_.Put(id, true);
 }
 
 // Says how a stream ended, now or on the next connection.
-void StreamMux::Tell(DataType type, StreamId id, int64_t total,
-                     const absl::Status &why) {
-  if (connected_)
-    return SayEnd(type, id, why);
-  if (untold_.size() == kMaxRecentStreams)
-    untold_.pop_front();
+void StreamMux::Tell(DataType type, StreamId id, int64_t total, const absl::Status& why) {
+  if (connected_) return SayEnd(type, id, why);
+  if (untold_.size() == kMaxRecentStreams) untold_.pop_front();
   untold_.push_back({.type = type, .id = id, .total = total, .why = why});
 }
 
-void StreamMux::EndReceive(StreamId id, const absl::Status &why, bool say) {
+void StreamMux::EndReceive(StreamId id, const absl::Status& why, bool say) {
   const auto it = receiving_.find(id);
   const Receiving stream = std::move(it->second);
   receiving_.erase(it);
@@ -213,55 +179,46 @@ void StreamMux::EndReceive(StreamId id, const absl::Status &why, bool say) {
   stream.sink->OnDone(why);
 }
 
-// `peer_knows`: the peer has refused the stream, so that only our last word is
-// missing, and nothing answers it.
-void StreamMux::EndSend(StreamId id, const absl::Status &why, bool peer_knows) {
+// `peer_knows`: the peer has refused the stream, so that only our last word is missing, and nothing answers it.
+void StreamMux::EndSend(StreamId id, const absl::Status& why, bool peer_knows) {
   const auto it = sending_.find(id);
   const Sending stream = std::move(it->second);
   sending_.erase(it);
   if (connected_ && stream.in_batch) {
-    // The chunk was announced and must be completed, but the source's memory is
-    // not ours for longer.
-    const auto chunk = std::find_if(
-        chunks_.begin() + first_chunk_, chunks_.end(),
-        [id](const Chunk &chunk) { return chunk.live && chunk.id == id; });
+    // The chunk was announced and must be completed, but the source's memory is not ours for longer.
+    const auto chunk = std::find_if(chunks_.begin() + first_chunk_, chunks_.end(),
+                                    [id](const Chunk& chunk) { return chunk.live && chunk.id == id; });
     chunk->live = false;
-    iovec &rest = parts_[chunk->last_part];
-    rescued_.emplace_back(static_cast<const char *>(rest.iov_base),
-                          rest.iov_len);
+    iovec& rest = parts_[chunk->last_part];
+    rescued_.emplace_back(static_cast<const char*>(rest.iov_base), rest.iov_len);
     rest.iov_base = rescued_.back().data();
   }
   Tell(DataType::kAbort, id, stream.total, why);
-  if (peer_knows)
-    ended_.Erase(id);
+  if (peer_knows) ended_.Erase(id);
   stream.source->OnDone(why);
 }
 
 absl::Status StreamMux::Breach(StreamId id, absl::string_view what) const {
-  return absl::InvalidArgumentError(absl::StrCat(
-      peer_, " breaks the data protocol: ", what, " (stream ", Raw(id), ")"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(peer_, " breaks the data protocol: ", what, " (stream ", Raw(id), ")"));
 }
 
 // ---------------------------------------------------------------- reading
 
-int StreamMux::ReadBuffers(std::array<iovec, 2> &out) {
+int StreamMux::ReadBuffers(std::array<iovec, 2>& out) {
   int count = 0;
   direct_ = 0;
-  // Here payload_.remaining > 0 means that nothing is staged: ParseStaged has
-  // used it up.
+  // Here payload_.remaining > 0 means that nothing is staged: ParseStaged has used it up.
   if (payload_.remaining > 0 && EnsureRoom()) {
-    out[count++] = {payload_.room.data() + payload_.filled,
-                    payload_.room.size() - payload_.filled};
+    out[count++] = {payload_.room.data() + payload_.filled, payload_.room.size() - payload_.filled};
   } else if (payload_.remaining > 0) {
     waste_.resize(kWasteBytes);
     out[count++] = {waste_.data(), std::min(waste_.size(), payload_.remaining)};
   }
   if (count > 0) {
     direct_ = out[0].iov_len;
-    // What follows the chunk comes with it, unless the sink has to be asked for
-    // more room first.
-    if (direct_ < payload_.remaining)
-      return count;
+    // What follows the chunk comes with it, unless the sink has to be asked for more room first.
+    if (direct_ < payload_.remaining) return count;
   }
   if (begin_ > 0) {
     std::memmove(staging_.data(), staging_.data() + begin_, end_ - begin_);
@@ -275,8 +232,7 @@ int StreamMux::ReadBuffers(std::array<iovec, 2> &out) {
 absl::Status StreamMux::Filled(size_t bytes) {
   const size_t direct = std::min(bytes, direct_);
   direct_ = 0;
-  if (direct > 0)
-    PayloadCame(direct);
+  if (direct > 0) PayloadCame(direct);
   end_ += bytes - direct;
   return ParseStaged();
 }
@@ -287,128 +243,102 @@ absl::Status StreamMux::ParseStaged() {
       size_t bytes = std::min(end_ - begin_, payload_.remaining);
       if (EnsureRoom()) {
         bytes = std::min(bytes, payload_.room.size() - payload_.filled);
-        std::memcpy(payload_.room.data() + payload_.filled,
-                    staging_.data() + begin_, bytes);
+        std::memcpy(payload_.room.data() + payload_.filled, staging_.data() + begin_, bytes);
       }
       begin_ += bytes;
       PayloadCame(bytes);
       continue;
     }
-    if (end_ - begin_ < kDataHeaderBytes)
-      return absl::OkStatus();
-    ASSIGN_OR_RETURN(const DataHeader header,
-                     ParseDataHeader(staging_.data() + begin_));
-    const size_t reason_bytes =
-        header.type == DataType::kData ? 0 : header.length;
-    if (end_ - begin_ < kDataHeaderBytes + reason_bytes)
-      return absl::OkStatus();
-    const absl::string_view reason(staging_.data() + begin_ + kDataHeaderBytes,
-                                   reason_bytes);
+    if (end_ - begin_ < kDataHeaderBytes) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const DataHeader header, ParseDataHeader(staging_.data() + begin_));
+    const size_t reason_bytes = header.type == DataType::kData ? 0 : header.length;
+    if (end_ - begin_ < kDataHeaderBytes + reason_bytes) return absl::OkStatus();
+    const absl::string_view reason(staging_.data() + begin_ + kDataHeaderBytes, reason_bytes);
     RETURN_IF_ERROR(Handle(header, reason));
     begin_ += kDataHeaderBytes + reason_bytes;
   }
   return absl::OkStatus();
 }
 
-absl::Status StreamMux::Handle(const DataHeader &header,
-                               absl::string_view reason) {
-  const auto why = [&] {
-    return absl::Status(static_cast<absl::StatusCode>(header.value), reason);
-  };
+absl::Status StreamMux::Handle(const DataHeader& header, absl::string_view reason) {
+  const auto why = [&] { return absl::Status(static_cast<absl::StatusCode>(header.value), reason); };
   switch (header.type) {
-  case DataType::kGrant:
-    return OnGrant(header);
-  case DataType::kData:
-    return OnData(header);
-  case DataType::kAbort:
-    OnAbort(header.stream, why());
-    break;
-  case DataType::kRefuse:
-    OnRefuse(header.stream, why());
-    break;
-  case DataType::kFinished:
-    OnFinished(header.stream);
-    break;
+    case DataType::kGrant:
+      return OnGrant(header);
+    case DataType::kData:
+      return OnData(header);
+    case DataType::kAbort:
+      OnAbort(header.stream, why());
+      break;
+    case DataType::kRefuse:
+      OnRefuse(header.stream, why());
+      break;
+    case DataType::kFinished:
+      OnFinished(header.stream);
+      break;
   }
   return absl::OkStatus();
 }
 
-absl::Status StreamMux::OnGrant(const DataHeader &header) {
+absl::Status StreamMux::OnGrant(const DataHeader& header) {
   const StreamId id = header.stream;
   const auto it = sending_.find(id);
   if (it == sending_.end()) {
-    if (ended_.Find(id) != nullptr)
-      return absl::OkStatus();
-    const auto [early, is_new] = early_grants_.try_emplace(
-        id, EarlyGrant{.granted = 0, .total = header.total});
+    if (ended_.Find(id) != nullptr) return absl::OkStatus();
+    const auto [early, is_new] = early_grants_.try_emplace(id, EarlyGrant{.granted = 0, .total = header.total});
     if (is_new && early_grants_.size() > kMaxRecentStreams) {
       return Breach(id, "it asks for too many streams that nobody sends");
     }
-    if (early->second.total != header.total ||
-        header.value > header.total - early->second.granted) {
+    if (early->second.total != header.total || header.value > header.total - early->second.granted) {
       return Breach(id, "grants that do not fit together");
     }
     early->second.granted += header.value;
     return absl::OkStatus();
   }
-  Sending &stream = it->second;
+  Sending& stream = it->second;
   if (header.total != stream.total) {
     EndSend(id,
-            absl::InvalidArgumentError(absl::StrCat(
-                "stream ", Raw(id), " has ", stream.total,
-                " bytes for its sender and ", header.total, " for ", peer_)),
+            absl::InvalidArgumentError(absl::StrCat("stream ", Raw(id), " has ", stream.total,
+                                                    " bytes for its sender and ", header.total, " for ", peer_)),
             /*peer_knows=*/false);
     return absl::OkStatus();
   }
-  if (header.value > stream.total - stream.granted)
-    return Breach(id, "more is granted than the stream has");
+  if (header.value > stream.total - stream.granted) return Breach(id, "more is granted than the stream has");
   stream.granted += header.value;
   Queue(id, stream);
   return absl::OkStatus();
 }
 
-absl::Status StreamMux::OnData(const DataHeader &header) {
+absl::Status StreamMux::OnData(const DataHeader& header) {
   const StreamId id = header.stream;
   const int64_t length = header.length;
-  payload_ = {.id = id,
-              .discard = true,
-              .offset = header.value,
-              .remaining = header.length};
-  if (Refused *const refused = refused_.Find(id)) {
-    if (header.value != refused->expected || header.total != refused->total)
-      return Breach(id, "data with a gap");
+  payload_ = {.id = id, .discard = true, .offset = header.value, .remaining = header.length};
+  if (Refused* const refused = refused_.Find(id)) {
+    if (header.value != refused->expected || header.total != refused->total) return Breach(id, "data with a gap");
     refused->expected += length;
-    if (refused->expected == refused->total)
-      refused_.Erase(id);
+    if (refused->expected == refused->total) refused_.Erase(id);
     return absl::OkStatus();
   }
   const auto it = receiving_.find(id);
-  if (it == receiving_.end())
-    return Breach(id, "data of a stream that nobody receives");
-  Receiving &stream = it->second;
-  if (header.total != stream.total || header.value != stream.expected)
-    return Breach(id, "data with a gap");
-  if (length > stream.granted - stream.expected)
-    return Breach(id, "data that were not granted");
+  if (it == receiving_.end()) return Breach(id, "data of a stream that nobody receives");
+  Receiving& stream = it->second;
+  if (header.total != stream.total || header.value != stream.expected) return Breach(id, "data with a gap");
+  if (length > stream.granted - stream.expected) return Breach(id, "data that were not granted");
   stream.expected += length;
   payload_.discard = false;
   return absl::OkStatus();
 }
 
-void StreamMux::OnAbort(StreamId id, const absl::Status &why) {
-  if (refused_.Erase(id))
-    return;
-  if (!receiving_.contains(id))
-    return early_ends_.Put(id, why);
+void StreamMux::OnAbort(StreamId id, const absl::Status& why) {
+  if (refused_.Erase(id)) return;
+  if (!receiving_.contains(id)) return early_ends_.Put(id, why);
   Say({.type = DataType::kFinished, .stream = id});
   EndReceive(id, why, /*say=*/false);
 }
 
-void StreamMux::OnRefuse(StreamId id, const absl::Status &why) {
-  if (ended_.Erase(id))
-    return;
-  if (sending_.contains(id))
-    return EndSend(id, why, /*peer_knows=*/true);
+void StreamMux::OnRefuse(StreamId id, const absl::Status& why) {
+  if (ended_.Erase(id)) return;
+  if (sending_.contains(id)) return EndSend(id, why, /*peer_knows=*/true);
   early_grants_.erase(id);
   early_ends_.Put(id, why);
 }
@@ -417,21 +347,15 @@ void StreamMux::OnFinished(StreamId id) { ended_.Erase(id); }
 
 // Whether the payload has somewhere to go; otherwise it is dropped.
 bool StreamMux::EnsureRoom() {
-  if (payload_.discard)
-    return false;
-  if (payload_.filled < payload_.room.size())
-    return true;
+  if (payload_.discard) return false;
+  if (payload_.filled < payload_.room.size()) return true;
   const auto it = receiving_.find(payload_.id);
-  payload_.room = it->second.sink->Buffer(
-      payload_.offset, static_cast<int64_t>(payload_.remaining));
+  payload_.room = it->second.sink->Buffer(payload_.offset, static_cast<int64_t>(payload_.remaining));
   payload_.filled = 0;
-  if (!payload_.room.empty() && payload_.room.size() <= payload_.remaining)
-    return true;
+  if (!payload_.room.empty() && payload_.room.size() <= payload_.remaining) return true;
   EndReceive(payload_.id,
-             absl::InternalError(
-                 absl::StrCat("the sink of stream ", Raw(payload_.id), " gave ",
-                              payload_.room.size(), " bytes of room for ",
-                              payload_.remaining)),
+             absl::InternalError(absl::StrCat("the sink of stream ", Raw(payload_.id), " gave ", payload_.room.size(),
+                                              " bytes of room for ", payload_.remaining)),
              /*say=*/true);
   return false;
 }
@@ -439,11 +363,9 @@ bool StreamMux::EnsureRoom() {
 // `bytes` bytes of the chunk are in the room (or wherever dropped bytes go).
 void StreamMux::PayloadCame(size_t bytes) {
   payload_.remaining -= bytes;
-  if (payload_.discard)
-    return;
+  if (payload_.discard) return;
   payload_.filled += bytes;
-  if (payload_.filled < payload_.room.size())
-    return;
+  if (payload_.filled < payload_.room.size()) return;
   const int64_t offset = payload_.offset;
   payload_.offset += static_cast<int64_t>(payload_.filled);
   const auto it = receiving_.find(payload_.id);
@@ -452,8 +374,7 @@ void StreamMux::PayloadCame(size_t bytes) {
   sink->OnData(offset, static_cast<int64_t>(payload_.filled));
   payload_.room = {};
   payload_.filled = 0;
-  if (!is_last)
-    return;
+  if (!is_last) return;
   receiving_.erase(payload_.id);
   Say({.type = DataType::kFinished, .stream = payload_.id});
   sink->OnDone(absl::OkStatus());
@@ -461,49 +382,41 @@ void StreamMux::PayloadCame(size_t bytes) {
 
 // ---------------------------------------------------------------- writing
 
-void StreamMux::Queue(StreamId id, Sending &stream) {
-  if (stream.queued || stream.in_batch || stream.sent == stream.granted)
-    return;
+void StreamMux::Queue(StreamId id, Sending& stream) {
+  if (stream.queued || stream.in_batch || stream.sent == stream.granted) return;
   stream.queued = true;
   ready_.push_back(id);
 }
 
 absl::Span<const iovec> StreamMux::WriteBuffers() {
-  if (first_part_ == parts_.size())
-    BuildBatch();
+  if (first_part_ == parts_.size()) BuildBatch();
   return absl::MakeConstSpan(parts_).subspan(first_part_);
 }
 
-// What there is to say, then one chunk of each stream whose turn it is, up to
-// about one chunk's bytes.
+// What there is to say, then one chunk of each stream whose turn it is, up to about one chunk's bytes.
 void StreamMux::BuildBatch() {
   parts_.clear();
   chunks_.clear();
   first_part_ = first_chunk_ = 0;
   rescued_.clear();
-  if (!connected_)
-    return;
+  if (!connected_) return;
   control_writing_.clear();
   control_writing_.swap(control_);
-  if (!control_writing_.empty())
-    parts_.push_back({control_writing_.data(), control_writing_.size()});
+  if (!control_writing_.empty()) parts_.push_back({control_writing_.data(), control_writing_.size()});
   size_t bytes = 0;
-  while (!ready_.empty() && chunks_.size() < kChunksPerBatch &&
-         bytes < kChunkBytes) {
+  while (!ready_.empty() && chunks_.size() < kChunksPerBatch && bytes < kChunkBytes) {
     const StreamId id = ready_.front();
     ready_.pop_front();
     const auto it = sending_.find(id);
-    if (it == sending_.end() || !it->second.queued)
-      continue;
-    Sending &stream = it->second;
+    if (it == sending_.end() || !it->second.queued) continue;
+    Sending& stream = it->second;
     stream.queued = false;
     const int64_t most = std::min(kChunkBytes, stream.granted - stream.sent);
     absl::Span<const char> data = stream.source->Read(stream.sent, most);
     // The source wakes the stream when it has more.
-    if (data.empty())
-      continue;
+    if (data.empty()) continue;
     data = data.subspan(0, static_cast<size_t>(most));
-    char *const header = headers_[chunks_.size()].data();
+    char* const header = headers_[chunks_.size()].data();
     WriteDataHeader({.type = DataType::kData,
                      .length = static_cast<uint32_t>(data.size()),
                      .stream = id,
@@ -511,11 +424,8 @@ void StreamMux::BuildBatch() {
                      .total = stream.total},
                     header);
     parts_.push_back({header, kDataHeaderBytes});
-    parts_.push_back({const_cast<char *>(data.data()), data.size()});
-    chunks_.push_back({.id = id,
-                       .bytes = data.size(),
-                       .last_part = parts_.size() - 1,
-                       .live = true});
+    parts_.push_back({const_cast<char*>(data.data()), data.size()});
+    chunks_.push_back({.id = id, .bytes = data.size(), .last_part = parts_.size() - 1, .live = true});
     stream.in_batch = true;
     bytes += data.size();
   }
@@ -523,34 +433,30 @@ void StreamMux::BuildBatch() {
 
 void StreamMux::Written(size_t bytes) {
   while (bytes > 0) {
-    iovec &part = parts_[first_part_];
+    iovec& part = parts_[first_part_];
     const size_t written = std::min(bytes, part.iov_len);
-    part.iov_base = static_cast<char *>(part.iov_base) + written;
+    part.iov_base = static_cast<char*>(part.iov_base) + written;
     part.iov_len -= written;
     bytes -= written;
-    if (part.iov_len > 0)
-      return;
+    if (part.iov_len > 0) return;
     ++first_part_;
-    if (first_chunk_ < chunks_.size() &&
-        chunks_[first_chunk_].last_part < first_part_) {
+    if (first_chunk_ < chunks_.size() && chunks_[first_chunk_].last_part < first_part_) {
       ChunkWritten(chunks_[first_chunk_++]);
     }
   }
 }
 
-void StreamMux::ChunkWritten(const Chunk &chunk) {
-  if (!chunk.live)
-    return;
+void StreamMux::ChunkWritten(const Chunk& chunk) {
+  if (!chunk.live) return;
   const auto it = sending_.find(chunk.id);
-  Sending &stream = it->second;
+  Sending& stream = it->second;
   stream.in_batch = false;
   stream.sent += static_cast<int64_t>(chunk.bytes);
-  if (stream.sent < stream.total)
-    return Queue(chunk.id, stream);
+  if (stream.sent < stream.total) return Queue(chunk.id, stream);
   const std::shared_ptr<StreamSource> source = std::move(stream.source);
   sending_.erase(it);
   ended_.Put(chunk.id, true);
   source->OnDone(absl::OkStatus());
 }
 
-} // namespace causeway
+}  // namespace causeway

@@ -1,18 +1,21 @@
-// Links over sockets, TCP and unix.
+// Links over stream sockets: TCP ("HOST:PORT") and unix ("unix:PATH"). The bytes: frame_reader.h.
 //
-//   ASSIGN_OR_RETURN(auto listener, LinkListener::Listen(&io, "127.0.0.1:0", [](std::unique_ptr<Link> link) { ... }));
-//   DialLink(&io, listener->address(), absl::Seconds(5), [](absl::StatusOr<std::unique_ptr<Link>> link) { ... });
+//   ASSIGN_OR_RETURN(auto listener, LinkListener::Listen(&io, "127.0.0.1:0", [](std::unique_ptr<Link> link) {...}));
+//   DialLink(&io, listener->address(), absl::Seconds(5), [](absl::StatusOr<std::unique_ptr<Link>> link) {...});
 //
-// Threading: links read, and call their handlers, on the IoThread; they write on the calling thread as long as the socket
-// takes it, and on the IoThread after that.
-// Lifetime: a started link may be destroyed once OnClosed has returned (not inside it), or when the IoThread has ended.
+// A killed peer is noticed at once, one whose host has vanished within 15 s.
+//
+// Threading: as link.h says; handlers and the callbacks here run on the I/O thread.
+// Lifetime: a link may be destroyed at any time, also inside its handler: that closes it, and a started one still gets
+// its OnClosed (CANCELLED), later, on the I/O thread. When the I/O thread is destroyed the links that are still open
+// get their OnClosed (CANCELLED) there, as its last work; the links themselves may go after it.
 #ifndef CAUSEWAY_NET_TCP_LINK_H_
 #define CAUSEWAY_NET_TCP_LINK_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -21,36 +24,40 @@
 
 namespace causeway {
 
-class SocketListener;
+struct LinkOptions {
+  // What may wait behind the frame that is being written to a peer that does not read.
+  int64_t max_queued_bytes = int64_t{256} << 20;
 
-// What may wait in a link's queue for a peer that does not read.
-inline constexpr int64_t kMaxLinkQueueBytes = int64_t{256} << 20;
+  // An accepted connection whose first frame has not come by then is closed: it is not one of ours.
+  absl::Duration first_frame_timeout = absl::Seconds(10);
+
+  // Accepted connections whose first frame has not come; when there are more, the oldest is closed.
+  int max_waiting_for_first_frame = 1024;
+
+  // How long Close(OK) waits for a peer that takes nothing of what is queued, or does not close its side.
+  absl::Duration linger = absl::Seconds(2);
+};
 
 class LinkListener {
  public:
-  // Called on the IoThread with each new connection. Dropping the link closes it.
-  using OnLink = std::function<void(std::unique_ptr<Link>)>;
+  using OnLink = std::function<void(std::unique_ptr<Link> link)>;
 
-  // Listens at `address`. INVALID_ARGUMENT: no address; UNAVAILABLE: it cannot be bound. A unix socket's stale file is
-  // replaced, and removed at the end.
+  // Listens at `address` and calls `on_link` with each new connection; dropping the link refuses it. `io` must outlive
+  // the listener. INVALID_ARGUMENT: no address. UNAVAILABLE: it cannot be bound.
   static absl::StatusOr<std::unique_ptr<LinkListener>> Listen(IoThread* io, const std::string& address, OnLink on_link,
-                                                             int64_t max_queue_bytes = kMaxLinkQueueBytes);
-  // No OnLink is called afterwards. Not from within OnLink.
-  ~LinkListener();
+                                                              LinkOptions options = {});
 
-  // The address bound, with the port that was chosen.
-  const std::string& address() const;
+  // No callback runs afterwards; links that were handed out live on. Any thread, but not inside the callback.
+  virtual ~LinkListener() = default;
 
- private:
-  explicit LinkListener(std::shared_ptr<SocketListener> sockets) : sockets_(std::move(sockets)) {}
-  const std::shared_ptr<SocketListener> sockets_;
+  // The address bound, with the port that the system chose.
+  virtual const std::string& address() const = 0;
 };
 
-// Connects once. `done` is called on the IoThread (or not at all when that ends first), with UNAVAILABLE where nobody
-// listens, DEADLINE_EXCEEDED after `timeout`.
+// Connects once. `done` is called once, later, on the I/O thread (not at all if that is destroyed first). UNAVAILABLE:
+// nobody listens there, or no answer within `timeout`. INVALID_ARGUMENT: no address.
 void DialLink(IoThread* io, const std::string& address, absl::Duration timeout,
-              std::function<void(absl::StatusOr<std::unique_ptr<Link>>)> done,
-              int64_t max_queue_bytes = kMaxLinkQueueBytes);
+              std::function<void(absl::StatusOr<std::unique_ptr<Link>> link)> done, LinkOptions options = {});
 
 }  // namespace causeway
 

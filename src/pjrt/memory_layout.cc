@@ -53,10 +53,6 @@ std::optional<MemoryLayout> MemoryLayout::FromStrides(DType dtype, absl::Span<co
   return MemoryLayout(std::move(order));
 }
 
-bool MemoryLayout::is_row_major() const {
-  return tile_dim_sizes_.empty() && std::is_sorted(minor_to_major_.rbegin(), minor_to_major_.rend());
-}
-
 PJRT_Buffer_MemoryLayout* MemoryLayout::Get() {
   layout_.struct_size = PJRT_Buffer_MemoryLayout_STRUCT_SIZE;
   layout_.type = PJRT_Buffer_MemoryLayout_Type_Tiled;

@@ -29,8 +29,6 @@ class MemoryLayout {
   static std::optional<MemoryLayout> FromStrides(DType dtype, absl::Span<const int64_t> dims,
                                                  absl::Span<const int64_t> byte_strides);
 
-  bool is_row_major() const;
-
   PJRT_Buffer_MemoryLayout* Get();
 
  private:

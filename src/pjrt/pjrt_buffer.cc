@@ -71,7 +71,7 @@ bool PjrtBuffer::TryDonate() {
 
 void PjrtBuffer::UndoDonate() { views_.store(0); }
 
-void PjrtBuffer::CopyToHost(std::shared_ptr<PjrtBuffer> self, absl::Span<const int64_t> byte_strides,
+void PjrtBuffer::CopyToHost(const std::shared_ptr<PjrtBuffer>& self, absl::Span<const int64_t> byte_strides,
                             absl::Span<char> target, StatusCallback done) {
   const HostShape shape{self->dtype(), self->dims(), {byte_strides.begin(), byte_strides.end()}};
   absl::Status valid = worker::CheckShape(shape.dtype, shape.dims);
@@ -106,7 +106,7 @@ void PjrtBuffer::CopyToHost(std::shared_ptr<PjrtBuffer> self, absl::Span<const i
   }
   PjrtEventHandle event(args.event, {&self->api()});
   if (staging == nullptr) return CallWhenReady(std::move(event), std::move(done));
-  CallWhenReady(std::move(event), [shape, staging, target, done = std::move(done)](absl::Status status) {
+  CallWhenReady(std::move(event), [shape, staging, target, done = std::move(done)](const absl::Status& status) {
     const char* source = staging->data();
     if (status.ok()) Scatter(source, HostByteWidth(shape.dtype), shape.dims, shape.byte_strides, target.data());
     done(status);
@@ -147,10 +147,10 @@ absl::StatusOr<HostBytes> PjrtBuffer::View(std::shared_ptr<PjrtBuffer> self) {
   if (!readable) return absl::FailedPreconditionError(kUseCopy);
   const int64_t size = worker::DenseBytes(self->dtype(), self->dims());
   if (size == 0) return HostBytes{owner, {}};
-  PjrtArgs<PJRT_Buffer_UnsafePointer_Args> pointer;
+  PjrtArgs<PJRT_Buffer_OpaqueDeviceMemoryDataPointer_Args> pointer;
   pointer.buffer = self->get();
-  RETURN_IF_ERROR(self->api().Call(self->api().table().PJRT_Buffer_UnsafePointer, pointer));
-  return HostBytes{owner, {reinterpret_cast<const char*>(pointer.buffer_pointer), static_cast<size_t>(size)}};
+  RETURN_IF_ERROR(self->api().Call(self->api().table().PJRT_Buffer_OpaqueDeviceMemoryDataPointer, pointer));
+  return HostBytes{owner, {static_cast<const char*>(pointer.device_memory_ptr), static_cast<size_t>(size)}};
 }
 
 }  // namespace causeway

@@ -50,7 +50,7 @@ class PjrtBuffer final : public DeviceBuffer {
 
   // Copies the data, when they are there, to `target`, whose size is that of the array in host memory, dense or as
   // `byte_strides` say; see DeviceRuntime::ToHost. `self` is this.
-  static void CopyToHost(std::shared_ptr<PjrtBuffer> self, absl::Span<const int64_t> byte_strides,
+  static void CopyToHost(const std::shared_ptr<PjrtBuffer>& self, absl::Span<const int64_t> byte_strides,
                          absl::Span<char> target, StatusCallback done);
 
   // See DeviceRuntime::HostView. `self` is this.

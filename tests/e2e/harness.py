@@ -179,8 +179,12 @@ class Cluster(Process):
         return next((s for s in self.status()["sessions"] if s["name"] == client.name), None)
 
     def device_buffers(self) -> int:
-        """Live buffers in all workers, by the workers' own accounts."""
+        """Live buffers in all workers, by the accounts that they send with their heartbeats."""
         return sum(device["buffers"] for worker in self.workers() for device in worker["devices"])
+
+    def device_bytes(self) -> int:
+        """What they take."""
+        return sum(device["bytes"] for worker in self.workers() for device in worker["devices"])
 
 
 class Client(Process):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -279,23 +280,19 @@ def test_a_deleted_array_says_so(client: Client) -> None:
             np.asarray(x)
 
 
-def test_deleted_arrays_are_freed_in_the_workers(client: Client, one_worker: Cluster) -> None:
+def test_deleted_arrays_are_freed_in_the_workers(folder: Path) -> None:
     def make(kept: dict) -> None:
         kept["x"] = [jax.device_put(numbers(100, 100), device) for device in jax.devices()]
-        jax.block_until_ready(kept["x"])
 
     def drop(kept: dict) -> None:
-        for x in kept.pop("x"):
+        for x in kept["x"]:
             x.delete()
 
-    def bytes_used() -> int:
-        return sum(device["bytes"] for worker in one_worker.workers() for device in worker["devices"])
-
-    before = bytes_used()
-    client.call(make)
-    eventually(lambda: bytes_used() >= before + 8 * 40_000, "the arrays show in the workers' accounts")
-    client.call(drop)
-    eventually(lambda: bytes_used() <= before, "the arrays are gone from the workers' accounts")
+    with Cluster.up(folder, devices=2) as cluster, Client(cluster.client_address, folder) as client:
+        client.call(make)
+        eventually(lambda: cluster.device_bytes() == 2 * 40_000, "the arrays show in the workers' accounts")
+        client.call(drop)
+        eventually(lambda: cluster.device_bytes() == 0, "the arrays are gone from the workers' accounts")
 
 
 def test_memory_kinds(client: Client) -> None:
