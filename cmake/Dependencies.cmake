@@ -17,7 +17,10 @@ find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 find_path(ASIO_INCLUDE_DIR asio.hpp REQUIRED)
 add_library(causeway_asio INTERFACE)
 target_include_directories(causeway_asio SYSTEM INTERFACE ${ASIO_INCLUDE_DIR})
-target_compile_definitions(causeway_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+# Without the third, the order of includes decides which allocator Asio uses, file by file; the last is for tsan, which
+# cannot see fences.
+target_compile_definitions(causeway_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_DISABLE_STD_ALIGNED_ALLOC
+                                                   ASIO_DISABLE_FENCED_BLOCK)
 target_link_libraries(causeway_asio INTERFACE Threads::Threads)
 
 # The interpreter of the project's virtual environment, which tools/setup.sh makes; the pinned wheels live there.

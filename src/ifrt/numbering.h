@@ -8,8 +8,7 @@
 //   - the response to Init: the object lives as long as the connection, so a number of its own would block the
 //   sequence;
 //   - errors, and deletions, destructions and the futures of deletions.
-// These get no number here. The contexts of failed requests ride on the next response that has one: after the error,
-// which may name its context.
+// These get no number here. The contexts of failed requests ride on the next response that has one.
 //
 // Threading: none of its own; the session's output lock.
 #ifndef CAUSEWAY_IFRT_NUMBERING_H_

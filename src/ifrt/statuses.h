@@ -13,9 +13,9 @@
 
 namespace causeway {
 
-// With `user_context` not 0 the client appends the Python traceback of that context to the error. The client must know
-// the context still, or it ends its process.
-tensorflow::StatusProto StatusToWire(const absl::Status& status, uint64_t user_context = 0);
+// Leaves payloads out. One could name a user context, but jaxlib 0.10.2 shows its number instead of the traceback that it
+// stands for.
+tensorflow::StatusProto StatusToWire(const absl::Status& status);
 
 // Codes that are none become UNKNOWN. Payloads are left out.
 absl::Status StatusFromWire(const tensorflow::StatusProto& status);

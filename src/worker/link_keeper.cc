@@ -1,7 +1,6 @@
 #include "worker/link_keeper.h"
 
 #include <pthread.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 namespace causeway::worker {
 
@@ -112,7 +112,7 @@ void LinkKeeper::SayWhy(const absl::Status& why) {
   std::string text = absl::StrCat(why.message());
   if (text == said_) return;
   said_ = std::move(text);
-  spdlog::warn("waiting for the controller at {}: {}", options_.controller, said_);
+  Log(LogLevel::kWarning, absl::StrCat("waiting for the controller at ", options_.controller, ": ", said_));
 }
 
 absl::Duration LinkKeeper::NextDelay() {
@@ -144,7 +144,7 @@ void LinkKeeper::OnFrame(std::string frame) {
 }
 
 void LinkKeeper::OnWelcome(const proto::Welcome& welcome) {
-  spdlog::info("joined the cluster at {} as worker {}", options_.controller, welcome.worker());
+  Log(LogLevel::kInfo, absl::StrCat("joined the cluster at ", options_.controller, " as worker ", welcome.worker()));
   MutexLock lock(&mu_);
   welcome_ = true;
   said_.clear();

@@ -6,8 +6,9 @@
 // do not come back all at once. Only a Welcome starts the delays anew: a controller that refuses us is not pressed
 // either.
 //
-// Threading: one thread of its own waits; the user is called on it and on the link's thread, one call at a time.
-// Lifetime: the destructor closes the link, calls OnLost if it was up, and joins.
+// Threading: one thread of its own waits, and calls OnUp and OnLost; OnFrame is called on the link's thread, between
+// the two, the first perhaps before OnUp has returned. Lifetime: the destructor closes the link, calls OnLost if it was
+// up, and joins.
 #ifndef CAUSEWAY_WORKER_LINK_KEEPER_H_
 #define CAUSEWAY_WORKER_LINK_KEEPER_H_
 

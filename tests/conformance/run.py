@@ -11,6 +11,7 @@ run.
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="only the tests that quick.txt names")
     parser.add_argument("--rerun-stock", action="store_true", help="do not use the yardstick of an earlier run")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way no child is left behind
     try:
         return 0 if say_results(*run_sides(options), whole_files=not options.quick) else 1
     except SuiteError as error:

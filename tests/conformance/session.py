@@ -162,13 +162,14 @@ class _Process:
 
     def _end_group(self):
         """Lets a cluster that the interpreter started end by itself, and kills what is there after that."""
+        self._process.kill()
+        self._process.wait()
         deadline = time.monotonic() + _GROUP_LIMIT_S
         with contextlib.suppress(ProcessLookupError):
-            while self._process.poll() is not None and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
                 os.killpg(self._process.pid, 0)
                 time.sleep(_POLL_S)
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def _take(self, event: dict):
         if "collected" in event:
