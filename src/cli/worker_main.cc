@@ -18,7 +18,6 @@
 #include "net/socket_data_plane.h"
 #include "net/tcp_link.h"
 #include "pjrt/pjrt_runtime.h"
-#include "proto/control_version.h"
 #include "worker/shell.h"
 
 namespace causeway {
@@ -64,7 +63,6 @@ absl::Status RunWorker(const WorkerOptions& options) {
   const RealClock clock;
   IoThread io("cw-control");
   worker::ShellOptions shell;
-  shell.control_version = kControlVersion;
   shell.host = HostName();
   shell.name = options.name.empty() ? shell.host : options.name;
   shell.island = options.island;

@@ -81,7 +81,10 @@ void SessionStream::Outbox::Pump() {
   queue_.pop_front();
   queued_bytes_ -= static_cast<int64_t>(out_.Length());
   writing_ = true;
-  stream_->StartWrite(&out_);
+  // With more to come, the bytes may wait for it: one system call for both.
+  grpc::WriteOptions options;
+  if (!queue_.empty()) options.set_buffer_hint();
+  stream_->StartWrite(&out_, options);
 }
 
 // ---------------------------------------------------------------- requests

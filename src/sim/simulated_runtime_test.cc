@@ -98,7 +98,7 @@ class SimulatedRuntimeTest : public testing::Test {
     return MakeSimulatedRuntime(options);
   }
 
-  void Launch(DeviceRuntime& runtime, const std::vector<int>& devices, std::string name) {
+  void Launch(DeviceRuntime& runtime, const std::vector<int>& devices, const std::string& name) {
     auto program = runtime.Compile(SimulatedProgram(Info(0), devices));
     ASSERT_TRUE(program.ok()) << program.status();
     auto run = runtime.Execute(**program, std::vector<std::vector<std::shared_ptr<DeviceBuffer>>>(devices.size()), {},

@@ -121,6 +121,12 @@ class DeviceRuntimeCts : public testing::TestWithParam<DeviceRuntimeCtsFactory> 
     return Bytes(std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)));
   }
 
+  static std::vector<float> FloatsIn(absl::Span<const char> bytes) {
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return values;
+  }
+
   Buffer Put(const std::vector<float>& values, int device = 0) {
     absl::StatusOr<Buffer> buffer =
         runtime_->FromHost(Floats(values), {DType::kF32, {static_cast<int64_t>(values.size())}, {}}, device, "", "");
@@ -142,9 +148,7 @@ class DeviceRuntimeCts : public testing::TestWithParam<DeviceRuntimeCtsFactory> 
     const absl::StatusOr<std::string> bytes = Get(buffer, expected.size() * sizeof(float));
     ASSERT_TRUE(bytes.ok()) << bytes.status();
     if (!holds_contents()) return;
-    std::vector<float> values(expected.size());
-    std::memcpy(values.data(), bytes->data(), bytes->size());
-    EXPECT_EQ(values, expected);
+    EXPECT_EQ(FloatsIn(*bytes), expected);
   }
 
   std::shared_ptr<DeviceProgram> Compile(CtsProgram program, const std::vector<int>& devices = {0}) {
@@ -310,9 +314,7 @@ TEST_P(DeviceRuntimeCts, AViewShowsTheDataOrSendsToTheCopy) {
     EXPECT_EQ(view.status().code(), absl::StatusCode::kFailedPrecondition) << view.status();
     return;
   }
-  const std::vector<float> expected{1, 2, 3, 4};
-  ASSERT_EQ(view->bytes.size(), 16);
-  EXPECT_EQ(std::memcmp(view->bytes.data(), expected.data(), 16), 0);
+  EXPECT_EQ(FloatsIn(view->bytes), (std::vector<float>{1, 2, 3, 4}));
 }
 
 TEST_P(DeviceRuntimeCts, AViewKeepsItsDataWhateverHappensToTheBuffer) {
@@ -324,8 +326,7 @@ TEST_P(DeviceRuntimeCts, AViewKeepsItsDataWhateverHappensToTheBuffer) {
   const Buffer sum = Run(*program, {buffer, Put({1, 1, 1, 1})});
   ExpectFloats(sum, {2, 3, 4, 5});
   buffer.reset();
-  const std::vector<float> expected{1, 2, 3, 4};
-  EXPECT_EQ(std::memcmp(view->bytes.data(), expected.data(), 16), 0) << "the launch wrote over what the host reads";
+  EXPECT_EQ(FloatsIn(view->bytes), (std::vector<float>{1, 2, 3, 4})) << "the launch wrote over what the host reads";
 }
 
 TEST_P(DeviceRuntimeCts, ACopyOnAnotherDeviceHoldsTheSame) {

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "proto/control_version.h"
 #include "worker/context.h"
 #include "worker/host_block.h"
 #include "worker/host_streams.h"
@@ -27,7 +28,7 @@ constexpr int kCopyThreads = 2;
 
 proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options) {
   proto::Hello hello = runtime.Describe();
-  hello.set_version(options.control_version);
+  hello.set_version(kControlVersion);
   hello.set_name(options.name);
   hello.set_island(options.island);
   hello.set_host(options.host);

@@ -28,8 +28,7 @@
 namespace causeway::worker {
 
 struct ShellOptions {
-  uint32_t control_version = 0;  // kControlVersion
-  std::string name;              // names the slot in the cluster
+  std::string name;  // names the slot in the cluster
   std::string island;
   std::string host;
   std::string token;

@@ -1,5 +1,6 @@
 // A whole worker, with real links and streams and fake devices, against a controller played by the test.
 #include "worker/shell.h"
+#include "proto/control_version.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -149,7 +150,6 @@ class WorkerProcess {
   explicit WorkerProcess(FakeController& controller, FakeRuntimeOptions devices = {}) : runtime_(devices) {
     plane_ = *SocketDataPlane::Start({});
     ShellOptions options;
-    options.control_version = 3;
     options.name = "w";
     options.island = "i";
     options.data_address = plane_->listen_address();
@@ -236,7 +236,7 @@ TEST(WorkerShell, SaysWhoItIsAndAnswersPings) {
   const auto worker = controller.Welcome(0, &hello);
   EXPECT_EQ(hello.name(), "w");
   EXPECT_EQ(hello.island(), "i");
-  EXPECT_EQ(hello.version(), 3u);
+  EXPECT_EQ(hello.version(), kControlVersion);
   EXPECT_EQ(hello.platform(), "fake");
   EXPECT_EQ(hello.devices_size(), 3);
   EXPECT_GT(hello.pid(), 0);
