@@ -7,7 +7,7 @@ python_folders=()
 for folder in bench examples python tests tools; do
   [[ -d $folder ]] && python_folders+=("$folder")
 done
-mapfile -t cpp_files < <(find src -name '*.h' -o -name '*.cc' | sort)
+mapfile -t cpp_files < <(find src bench -name '*.h' -o -name '*.cc' | sort)
 
 if [[ ${1:-} == --fix ]]; then
   clang-format-14 -i "${cpp_files[@]}"

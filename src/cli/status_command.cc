@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "cli/ask.h"
 #include "proto/control_version.h"
+#include "proto/status.h"
 
 namespace causeway {
 namespace {
@@ -82,10 +83,7 @@ absl::StatusOr<proto::ClusterStatus> QueryStatus(const std::string& control_addr
   question.mutable_status_request()->set_version(kControlVersion);
   question.mutable_status_request()->set_token(token);
   ASSIGN_OR_RETURN(proto::ToWorker answer, Ask(control_address, question, timeout));
-  if (answer.has_goodbye()) {
-    const proto::Status& why = answer.goodbye().status();
-    return absl::Status(static_cast<absl::StatusCode>(why.code()), why.message());
-  }
+  if (answer.has_goodbye()) return FromProto(answer.goodbye().status());
   if (!answer.has_cluster_status()) {
     return absl::InternalError(absl::StrCat(control_address, " answers, but not as a Causeway controller"));
   }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "controller/core_impl.h"
+#include "proto/status.h"
 
 namespace causeway {
 namespace {
@@ -18,8 +19,7 @@ bool SameSecret(const std::string& a, const std::string& b) {
 
 proto::ToWorker Goodbye(const absl::Status& why) {
   proto::ToWorker message;
-  message.mutable_goodbye()->mutable_status()->set_code(static_cast<int>(why.code()));
-  message.mutable_goodbye()->mutable_status()->set_message(std::string(why.message()));
+  *message.mutable_goodbye()->mutable_status() = ToProto(why);
   return message;
 }
 
@@ -213,7 +213,7 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
   welcome.set_heartbeat_timeout_ms(absl::ToInt64Milliseconds(options_.heartbeat_timeout));
   welcome.set_incarnation(slot.incarnation);
   welcome.set_data_key(data_key);
-  out_->WorkerUp(e.link, slot.id, data_key);
+  out_->WorkerUp(e.link, slot.id, data_key, slot.Describe());
   out_->Send(e.link, message);
   SendPeers();
 }
@@ -243,8 +243,8 @@ void ControllerCore::Impl::On(LinkClosed& e) {
 void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool close_link) {
   if (close_link) out_->CloseLink(slot.link, why);
   cluster_.Leave(slot, why);
-  out_->WorkerDown(slot.id);
   const absl::Status lost = Lost(slot);
+  out_->WorkerDown(slot.id, lost);
   // What lived there holds the error from now on, before anybody who waits is told.
   for (auto& [session_id, session] : sessions_) {
     for (auto& [id, array] : session->arrays) {
@@ -277,8 +277,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
       // The makers wait for data that will not come; they report the error like any other.
       proto::ToWorker message;
       message.mutable_fail()->set_array(Raw(id));
-      message.mutable_fail()->mutable_status()->set_code(static_cast<int>(lost.code()));
-      message.mutable_fail()->mutable_status()->set_message(std::string(lost.message()));
+      *message.mutable_fail()->mutable_status() = ToProto(lost);
       for (const auto& [worker, reports] : make.reports) Send(worker, message);
     }
   }

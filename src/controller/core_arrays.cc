@@ -7,16 +7,13 @@
 #include "base/limits.h"
 #include "base/status_macros.h"
 #include "controller/core_impl.h"
+#include "proto/status.h"
 
 namespace causeway {
 namespace {
 
 // Of all arrays of one session, so that a client that never lets go cannot take the controller's memory.
 constexpr size_t kMaxArraysPerSession = 16 << 20;
-
-absl::Status ToStatus(const proto::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
-}
 
 // Clients know arrays by the numbers they gave them.
 std::string Describe(ArrayId id) { return absl::StrCat("array ", Raw(id) & kMaxPerSession); }
@@ -186,8 +183,7 @@ void ControllerCore::Impl::On(HostDataArrived& e) {
   if (e.data.ok()) {
     data.set_data(*std::move(e.data));
   } else {
-    data.mutable_status()->set_code(static_cast<int>(e.data.status().code()));
-    data.mutable_status()->set_message(std::string(e.data.status().message()));
+    *data.mutable_status() = ToProto(e.data.status());
   }
   Send(e.worker, message);
 }
@@ -200,7 +196,7 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   if (reports == found->second.reports.end()) return;
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
-  future->PartDone(ToStatus(done.status()), *out_);
+  future->PartDone(FromProto(done.status()), *out_);
   if (future->done()) makes_.erase(id);
 }
 
@@ -473,7 +469,7 @@ void ControllerCore::Impl::OnFetchDone(const proto::FetchDone& done) {
   if (found == fetches_.end()) return;
   const PendingFetch fetch = found->second;
   fetches_.erase(found);
-  if (absl::Status status = ToStatus(done.status()); !status.ok()) return out_->ReplyFetched(fetch.request, status);
+  if (absl::Status status = FromProto(done.status()); !status.ok()) return out_->ReplyFetched(fetch.request, status);
   Fetched fetched{done.total_bytes(), done.data()};
   if (done.total_bytes() > kInlineBytes) {
     fetched.worker = fetch.worker;

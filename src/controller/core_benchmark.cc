@@ -24,8 +24,8 @@ struct Sink : ControllerActions {
     benchmark::DoNotOptimize(bytes = message.SerializeAsString());
   }
   void CloseLink(LinkId, const absl::Status&) override {}
-  void WorkerUp(LinkId, WorkerId, uint64_t) override {}
-  void WorkerDown(WorkerId) override {}
+  void WorkerUp(LinkId, WorkerId, uint64_t, const std::string&) override {}
+  void WorkerDown(WorkerId, const absl::Status&) override {}
   uint64_t last_launch = 0;
   std::string bytes;
 };

@@ -6,16 +6,13 @@
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "controller/core_impl.h"
+#include "proto/status.h"
 #include "xla/xla_data.pb.h"
 
 namespace causeway {
 namespace {
 
 constexpr size_t kMaxProgramsPerSession = 1 << 20;
-
-absl::Status ToStatus(const proto::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
-}
 
 std::string Describe(ProgramId id) { return absl::StrCat("program ", Raw(id) & kMaxPerSession); }
 
@@ -112,7 +109,7 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   compiles_.erase(found);
   Session& session = *FindSession(request.session);
   Program& program = session.programs[id];
-  absl::Status status = ToStatus(compiled.status());
+  absl::Status status = FromProto(compiled.status());
   auto view = std::make_shared<ProgramView>(*program.view);
   if (status.ok()) {
     view->info = compiled.info();
@@ -221,7 +218,7 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
   if (found == launches_.end() || found->second.worker != worker) return;
   const std::shared_ptr<Future> future = std::move(found->second.future);
   launches_.erase(found);
-  future->PartDone(ToStatus(done.status()), *out_);
+  future->PartDone(FromProto(done.status()), *out_);
 }
 
 // ---------------------------------------------------------------- asking
@@ -271,7 +268,7 @@ void ControllerCore::Impl::OnQueryDone(const proto::QueryDone& done) {
   if (found == queries_.end()) return;
   const RequestHeader request = found->second.request;
   queries_.erase(found);
-  if (absl::Status status = ToStatus(done.status()); !status.ok()) return out_->ReplyQuery(request, status);
+  if (absl::Status status = FromProto(done.status()); !status.ok()) return out_->ReplyQuery(request, status);
   out_->ReplyQuery(request, done);
 }
 

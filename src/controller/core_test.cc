@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "controller/cluster.h"
+#include "proto/status.h"
 
 namespace causeway {
 namespace {
@@ -34,8 +35,8 @@ struct Recorder : ControllerActions {
   }
   void Send(LinkId link, const proto::ToWorker& message) override { sent[Raw(link)].push_back(message); }
   void CloseLink(LinkId link, const absl::Status& why) override { closed[Raw(link)] = why; }
-  void WorkerUp(LinkId, WorkerId worker, uint64_t) override { up.push_back(Raw(worker)); }
-  void WorkerDown(WorkerId worker) override { down.push_back(Raw(worker)); }
+  void WorkerUp(LinkId, WorkerId worker, uint64_t, const std::string&) override { up.push_back(Raw(worker)); }
+  void WorkerDown(WorkerId worker, const absl::Status&) override { down.push_back(Raw(worker)); }
 
   struct Wanted {
     HostBufferId buffer;
@@ -120,8 +121,7 @@ class CoreTest : public Test {
   void ArrayDone(LinkId link, ArrayId id, const absl::Status& status = absl::OkStatus()) {
     proto::ToController message;
     message.mutable_array_done()->set_array(Raw(id));
-    message.mutable_array_done()->mutable_status()->set_code(static_cast<int>(status.code()));
-    message.mutable_array_done()->mutable_status()->set_message(std::string(status.message()));
+    *message.mutable_array_done()->mutable_status() = ToProto(status);
     Handle(WorkerFrame{link, message, ""});
   }
 
@@ -150,8 +150,7 @@ class CoreTest : public Test {
     proto::ToController message;
     proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
     done.set_number(number);
-    done.mutable_status()->set_code(static_cast<int>(status.code()));
-    done.mutable_status()->set_message(std::string(status.message()));
+    *done.mutable_status() = ToProto(status);
     Handle(WorkerFrame{link, message, ""});
   }
 

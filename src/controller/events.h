@@ -237,10 +237,10 @@ struct Fetched {
   StreamId stream{0};
 };
 
-// Carried out by the shell, in order. Implementations must not call back into the core.
-class ControllerActions {
+// What the core wants of a door. Called inside the core: keep it short, and do not call the core or its gate.
+class ClientActions {
  public:
-  virtual ~ControllerActions() = default;
+  virtual ~ClientActions() = default;
 
   virtual void ReplyDone(RequestHeader request, const absl::Status& status) = 0;
   virtual void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) = 0;
@@ -252,14 +252,21 @@ class ControllerActions {
   // that no more will be asked for (the door drops the buffer once served).
   virtual void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
                             int64_t total_bytes, bool in_frame, bool last) = 0;
+};
 
+// All that the core wants done. Carried out by the shell, in order. Implementations must not call back into the core.
+class ControllerActions : public ClientActions {
+ public:
   // Frames to a worker, in order.
   virtual void Send(LinkId link, const proto::ToWorker& message) = 0;
   virtual void CloseLink(LinkId link, const absl::Status& why) = 0;
 
   // A worker's Hello was good: its frames may be large now, and its data connection shows `data_key`.
-  virtual void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key) = 0;
-  virtual void WorkerDown(WorkerId worker) = 0;
+  // `name` is for the log.
+  virtual void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) = 0;
+
+  // A worker is lost, as `why` says to people.
+  virtual void WorkerDown(WorkerId worker, const absl::Status& why) = 0;
 };
 
 }  // namespace causeway

@@ -14,20 +14,6 @@
 
 namespace causeway {
 
-// What the core wants of a door. Called with the core's lock held: keep it short, and do not call the gate.
-class ClientActions {
- public:
-  virtual ~ClientActions() = default;
-
-  // As in ControllerActions.
-  virtual void ReplyDone(RequestHeader request, const absl::Status& status) = 0;
-  virtual void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) = 0;
-  virtual void ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> fetched) = 0;
-  virtual void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) = 0;
-  virtual void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
-                            int64_t total_bytes, bool in_frame, bool last) = 0;
-};
-
 class CoreGate {
  public:
   virtual ~CoreGate() = default;

@@ -161,17 +161,17 @@ void ControllerShell::CloseLink(LinkId link, const absl::Status& why) {
   if (found != connections_.end()) found->second->link().Close(why);
 }
 
-void ControllerShell::WorkerUp(LinkId link, WorkerId worker, uint64_t data_key) {
+void ControllerShell::WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) {
   const auto found = connections_.find(link);
   if (found != connections_.end()) found->second->link().SetMaxFrameBytes(kMaxControlFrameBytes);
   data_plane_->SetPeer(PeerOf(worker), "", data_key);
-  Log(LogLevel::kInfo, absl::StrCat("worker ", Raw(worker), " has joined"));
+  Log(LogLevel::kInfo, absl::StrCat(name, " has joined"));
 }
 
-void ControllerShell::WorkerDown(WorkerId worker) {
+void ControllerShell::WorkerDown(WorkerId worker, const absl::Status& why) {
   if (stopping_) return;
   data_plane_->DropPeer(PeerOf(worker));
-  Log(LogLevel::kWarning, absl::StrCat("worker ", Raw(worker), " is lost"));
+  Log(LogLevel::kWarning, why.message());
 }
 
 void ControllerShell::RunTicker() {

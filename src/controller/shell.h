@@ -75,8 +75,8 @@ class ControllerShell final : public CoreGate, private ControllerActions {
                     bool in_frame, bool last) override;
   void Send(LinkId link, const proto::ToWorker& message) override;
   void CloseLink(LinkId link, const absl::Status& why) override;
-  void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key) override;
-  void WorkerDown(WorkerId worker) override;
+  void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) override;
+  void WorkerDown(WorkerId worker, const absl::Status& why) override;
 
   ControllerShellOptions options_;
   const RealClock clock_;

@@ -40,7 +40,7 @@ constexpr RequestEntry kTable[] = {
     {"loaded_executable_metadata", kWorks, ""},
     {"loaded_executable_execute", kPartly, "not on devices other than those compiled for (portable executables)"},
     {"loaded_executable_fetch_execute_result", kWorks, "without device times"},
-    {"loaded_executable_cost_analysis", kWorks, ""},
+    {"loaded_executable_cost_analysis", kWorks, "as far as the plugin has one: the CPU plugin has none"},
     {"loaded_executable_human_readable_program_text", kWorks, ""},
     {"loaded_executable_delete", kWorks, ""},
     {"loaded_executable_is_deleted", kWorks, ""},

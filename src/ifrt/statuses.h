@@ -13,8 +13,8 @@
 
 namespace causeway {
 
-// Leaves payloads out. One could name a user context, but jaxlib 0.10.2 shows its number instead of the traceback that it
-// stands for.
+// Leaves payloads out. One could name a user context, but jaxlib 0.10.2 shows its number instead of the traceback that
+// it stands for.
 tensorflow::StatusProto StatusToWire(const absl::Status& status);
 
 // Codes that are none become UNKNOWN. Payloads are left out.

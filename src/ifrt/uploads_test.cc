@@ -22,6 +22,11 @@ constexpr WorkerId kOther{4};
 // Keeps the sources that it was given, so that the test can take bytes from them when it likes.
 class FakePlane final : public DataPlane {
  public:
+  // Every source is told of its end once, whatever happens.
+  ~FakePlane() override {
+    for (const auto& [id, source] : sources) source->OnDone(absl::CancelledError("the plane is gone"));
+  }
+
   void SetPeer(PeerId, std::string, uint64_t) override {}
   void DropPeer(PeerId) override {}
   void Receive(PeerId, StreamId, int64_t, int64_t, std::shared_ptr<StreamSink>) override {}

@@ -5,13 +5,15 @@
 #ifndef CAUSEWAY_NET_DATA_CONNECTION_H_
 #define CAUSEWAY_NET_DATA_CONNECTION_H_
 
+// Before Asio's own: by these it decides how it allocates, and every file must decide the same.
 #include <array>
-#include <asio/steady_timer.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+
+#include <asio/steady_timer.hpp>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

@@ -10,12 +10,14 @@
 #ifndef CAUSEWAY_NET_IO_THREAD_H_
 #define CAUSEWAY_NET_IO_THREAD_H_
 
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
+// Before Asio's own: by these it decides how it allocates, and every file must decide the same.
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
 
 #include "absl/container/flat_hash_map.h"
 #include "net/executor.h"

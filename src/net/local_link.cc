@@ -60,7 +60,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     int64_t waiting_bytes = 0;  // of inbox, behind its front
     int64_t max_frame_bytes = kMaxHelloBytes;
     std::optional<absl::Status> closed;  // by this side
-    bool scheduled = false;
+    bool scheduled = false;              // a Deliver is on its way, or in the handler
   };
 
   void CloseEnd(int end, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -88,7 +88,6 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     {
       MutexLock lock(&mu_);
       End& self = ends_[end];
-      self.scheduled = false;
       handler = self.handler;
       if (!self.closed.has_value() && !self.inbox.empty()) {
         frame = std::move(self.inbox.front());
@@ -107,6 +106,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     if (closed.has_value()) return handler->OnClosed(*closed);
     handler->OnFrame(std::move(frame));
     MutexLock lock(&mu_);
+    ends_[end].scheduled = false;
     Schedule(end);
   }
 

@@ -178,7 +178,8 @@ class SocketPlaneCore final : public PlaneCore {
     const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
     const std::optional<DataHello> hello = visitor->hello;
     visitors_.erase(visitor);
-    Log(LogLevel::kWarning,
+    // Who left before saying a word is nobody's concern.
+    Log(hello.has_value() || why.code() != absl::StatusCode::kUnavailable ? LogLevel::kWarning : LogLevel::kDebug,
         absl::StrCat("refused a data connection from ", connection->peer_name(),
                      hello.has_value() ? absl::StrCat(", peer ", static_cast<int>(hello->from)) : "", ": ",
                      why.ToString()));

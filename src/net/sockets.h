@@ -12,13 +12,15 @@
 
 #include <sys/uio.h>
 
-#include <asio/basic_socket_acceptor.hpp>
-#include <asio/generic/stream_protocol.hpp>
-#include <asio/steady_timer.hpp>
+// Before Asio's own: by these it decides how it allocates, and every file must decide the same.
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+
+#include <asio/basic_socket_acceptor.hpp>
+#include <asio/generic/stream_protocol.hpp>
+#include <asio/steady_timer.hpp>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "proto/status.h"
 
 namespace causeway::worker {
 
@@ -130,10 +131,7 @@ void LinkKeeper::OnFrame(std::string frame) {
     MutexLock lock(&mu_);
     last_frame_ = absl::Now();
     link = link_;
-    if (message.has_goodbye()) {
-      refusal_ = absl::Status(static_cast<absl::StatusCode>(message.goodbye().status().code()),
-                              message.goodbye().status().message());
-    }
+    if (message.has_goodbye()) refusal_ = FromProto(message.goodbye().status());
   }
   if (!good) return link->Close(absl::InvalidArgumentError("the controller sent what is no message"));
   if (message.has_welcome()) {
