@@ -112,8 +112,8 @@ class ScriptedCluster final : public CoreGate, private ControllerActions {
     changed_.SignalAll();
   }
   void CloseLink(LinkId, const absl::Status&) override {}
-  void WorkerUp(LinkId, WorkerId, uint64_t) override {}
-  void WorkerDown(WorkerId) override {}
+  void WorkerUp(LinkId, WorkerId, uint64_t, const std::string&) override {}
+  void WorkerDown(WorkerId, const absl::Status&) override {}
 
   Mutex mutex_;
   CondVar changed_;
