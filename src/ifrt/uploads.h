@@ -40,7 +40,7 @@ namespace causeway {
 struct UploadLimits {
   int64_t staging_bytes = int64_t{256} << 20;
   int64_t spill_bytes = int64_t{64} << 30;
-  std::string spill_directory;  // empty: nothing is spilled
+  std::string spill_directory = "/var/tmp";  // empty: nothing is spilled
   absl::Duration stall_timeout = absl::Seconds(60);
   int max_buffers = 1 << 18;
 };
