@@ -4,6 +4,8 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
+
 #include "pjrt/hlo_text.h"
 #include "xla/xla.pb.h"
 
@@ -167,7 +169,7 @@ TEST(HloText, AModuleReadsAsXlaWritesIt) {
       }
     }
   )pb"));
-  EXPECT_EQ(text, R"(HloModule m, input_output_alias={ {0}: (0, {}) }
+  EXPECT_EQ(text, absl::StrCat(R"(HloModule m, input_output_alias={ {0}: (0, {}) }
 
 %body () -> primitive_type_invalid[] {
 }
@@ -175,9 +177,10 @@ TEST(HloText, AModuleReadsAsXlaWritesIt) {
 ENTRY %main (x: f32[4]) -> f32[4] {
   %x.1 = f32[4]{0} parameter(0)
   %c = s32[] constant(7)
-  ROOT %r = f32[4]{0} all-reduce(f32[4]{0} %x.1), channel_id=3, replica_groups={{0,1}}, to_apply=%body, metadata={op_name="jit(f)/psum"}
+  ROOT %r = f32[4]{0} all-reduce(f32[4]{0} %x.1), channel_id=3,)",
+                               R"( replica_groups={{0,1}}, to_apply=%body, metadata={op_name="jit(f)/psum"}
 }
-)");
+)"));
 }
 
 TEST(HloText, WhatRefersToNothingDoesNoHarm) {
