@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-
 #include "pjrt/hlo_text.h"
 #include "xla/xla.pb.h"
 
