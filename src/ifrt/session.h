@@ -193,6 +193,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
 
   // NOT_FOUND, or FAILED_PRECONDITION where it was deleted.
   absl::StatusOr<std::shared_ptr<const ProgramView>> UsableProgram(uint64_t handle) const;
+
+  // Puts a question about a program to its worker; `answer` also gets the error where there is no such program.
+  void AskProgram(uint64_t handle, QueryProgram::What what, OnQueried answer);
   void AnswerCompiled(const IfrtCall& call, uint64_t handle, std::shared_ptr<const ProgramView> view);
 
   const SessionId id_;

@@ -243,6 +243,12 @@ absl::Status IfrtSession::OnExecute(const IfrtCall& call, const wire::LoadedExec
   return absl::OkStatus();
 }
 
+void IfrtSession::AskProgram(uint64_t handle, QueryProgram::What what, OnQueried answer) {
+  const auto program = UsableProgram(handle);
+  if (!program.ok()) return answer(program.status());
+  Submit(QueryProgram{Expect(std::move(answer)), (*program)->id, what});
+}
+
 absl::Status IfrtSession::OnCostAnalysis(const IfrtCall& call, const wire::LoadedExecutableCostAnalysisRequest& r) {
   // An error goes inside the answer: one outside makes the stock client stumble.
   const auto answer = [this, call](absl::StatusOr<proto::QueryDone> done) {
@@ -256,12 +262,7 @@ absl::Status IfrtSession::OnCostAnalysis(const IfrtCall& call, const wire::Loade
     }
     Answer(call, response);
   };
-  const auto program = UsableProgram(r.loaded_executable_handle());
-  if (!program.ok()) {
-    answer(program.status());
-    return absl::OkStatus();
-  }
-  Submit(QueryProgram{Expect(OnQueried(answer)), (*program)->id, QueryProgram::What::kCostAnalysis});
+  AskProgram(r.loaded_executable_handle(), QueryProgram::What::kCostAnalysis, answer);
   return absl::OkStatus();
 }
 
@@ -277,12 +278,7 @@ absl::Status IfrtSession::OnProgramText(const IfrtCall& call,
     }
     Answer(call, response);
   };
-  const auto program = UsableProgram(r.loaded_executable_handle());
-  if (!program.ok()) {
-    answer(program.status());
-    return absl::OkStatus();
-  }
-  Submit(QueryProgram{Expect(OnQueried(answer)), (*program)->id, QueryProgram::What::kText});
+  AskProgram(r.loaded_executable_handle(), QueryProgram::What::kText, answer);
   return absl::OkStatus();
 }
 
