@@ -9,9 +9,11 @@ set(CAUSEWAY_SANITIZE "" CACHE STRING "Argument of -fsanitize=, or empty")
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # With a base directory, paths are relative to the build folder and so equal under every preset.
+  # With a base directory, paths are relative to the build folder and so equal under every preset; without the folder in
+  # the hash, every checkout shares the cache (debug information then names the checkout that compiled first).
   set(CMAKE_CXX_COMPILER_LAUNCHER
-      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_SLOPPINESS=time_macros ${CCACHE_PROGRAM})
+      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=time_macros ${CCACHE_PROGRAM})
 endif()
 
 find_program(MOLD_PROGRAM mold)
