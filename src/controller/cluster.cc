@@ -1,6 +1,7 @@
 #include "controller/cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
@@ -110,6 +111,33 @@ void Cluster::AssignDeviceIds() {
 const Cluster::Place* Cluster::Find(DeviceId device) const {
   const int32_t index = Raw(device);
   return index < 0 || index >= static_cast<int32_t>(places_.size()) ? nullptr : &places_[index];
+}
+
+std::shared_ptr<const Placement> Cluster::PlacementOf(const std::vector<DeviceId>& devices) {
+  if (placements_.size() >= sweep_placements_at_) {
+    absl::erase_if(placements_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_placements_at_ = std::max<size_t>(2 * placements_.size(), 64);
+  }
+  std::weak_ptr<const Placement>& entry = placements_[devices];
+  std::shared_ptr<const Placement> placement = entry.lock();
+  if (placement == nullptr) {
+    placement = std::make_shared<const Placement>(Placement{devices, WorkersOf(devices)});
+    entry = placement;
+  }
+  return placement;
+}
+
+absl::InlinedVector<WorkerId, 2> Cluster::WorkersOf(const std::vector<DeviceId>& devices) const {
+  absl::InlinedVector<WorkerId, 2> workers;
+  for (DeviceId device : devices) {
+    const WorkerId worker = Find(device)->worker;
+    // Devices are island- and so worker-major: most repeat the last one.
+    if (workers.empty() ||
+        (workers.back() != worker && std::find(workers.begin(), workers.end(), worker) == workers.end())) {
+      workers.push_back(worker);
+    }
+  }
+  return workers;
 }
 
 std::vector<DeviceView> Cluster::Views() const {

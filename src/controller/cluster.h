@@ -11,12 +11,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -39,6 +41,13 @@ struct WorkerSlot {
 
   // "worker island0-host1 (devices 4-7)", for messages.
   std::string Describe() const;
+};
+
+// Devices in some order, with the workers that own them. Equal ones are the same object, so that a launch compares
+// pointers where its arguments' devices are to be its own, and nothing walks over devices to find their workers.
+struct Placement {
+  std::vector<DeviceId> devices;
+  absl::InlinedVector<WorkerId, 2> workers;  // each once
 };
 
 class Cluster {
@@ -68,6 +77,16 @@ class Cluster {
   };
   const Place* Find(DeviceId device) const;
 
+  // The one for `devices`, which are all known. Costs a walk over them: once for an array that is made, not for each
+  // that a program makes.
+  std::shared_ptr<const Placement> PlacementOf(const std::vector<DeviceId>& devices);
+
+  // Those that are remembered, whether or not in use.
+  size_t placement_count() const { return placements_.size(); }
+
+  // Distinct workers of devices that all are known.
+  absl::InlinedVector<WorkerId, 2> WorkersOf(const std::vector<DeviceId>& devices) const;
+
   // All devices, in the order of their ids; those without ids yet follow as they would get them.
   std::vector<DeviceView> Views() const;
 
@@ -84,6 +103,8 @@ class Cluster {
 
   std::vector<WorkerSlot> slots_;  // by WorkerId
   std::vector<Place> places_;      // by DeviceId
+  absl::flat_hash_map<std::vector<DeviceId>, std::weak_ptr<const Placement>> placements_;
+  size_t sweep_placements_at_ = 64;  // how many there may be before those that nobody uses go
   absl::flat_hash_map<std::string, WorkerId> by_name_;
   absl::flat_hash_map<LinkId, WorkerId> by_link_;
   absl::flat_hash_map<std::pair<WorkerId, WorkerId>, uint64_t> pair_keys_;

@@ -249,11 +249,8 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   for (auto& [session_id, session] : sessions_) {
     for (auto& [id, array] : session->arrays) {
       if (!array.on_workers || array.deleted) continue;
-      const auto& devices = array.spec->sharding->devices();
-      if (std::any_of(devices.begin(), devices.end(),
-                      [&](DeviceId d) { return cluster_.Find(d)->worker == slot.id; })) {
-        array.error.Update(lost);
-      }
+      const auto& workers = array.placement->workers;
+      if (std::find(workers.begin(), workers.end(), slot.id) != workers.end()) array.error.Update(lost);
     }
   }
   std::vector<LaunchNumber> launches;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -84,24 +85,12 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
   return CheckDevices(spec.sharding->devices());
 }
 
-absl::InlinedVector<WorkerId, 2> ControllerCore::Impl::WorkersOf(const std::vector<DeviceId>& devices) const {
-  absl::InlinedVector<WorkerId, 2> workers;
-  for (DeviceId device : devices) {
-    const WorkerId worker = cluster_.Find(device)->worker;
-    // Devices are island- and so worker-major: most repeat the last one.
-    if (workers.empty() ||
-        (workers.back() != worker && std::find(workers.begin(), workers.end(), worker) == workers.end())) {
-      workers.push_back(worker);
-    }
-  }
-  return workers;
-}
-
 void ControllerCore::Impl::StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
                                      std::vector<WorkerId> senders) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
   array.on_workers = true;
+  array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts)};
   makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders)};
 }
@@ -143,7 +132,7 @@ void ControllerCore::Impl::On(PutArray& e) {
     base.set_layout(e.spec->layout);
     std::vector<DeviceId> devices;
     for (int shard : piece.shards) devices.push_back(sharding.devices()[shard]);
-    const auto workers = WorkersOf(devices);
+    const auto workers = cluster_.WorkersOf(devices);
     for (WorkerId worker : workers) {
       proto::ToWorker message;
       proto::Put* put = piece.data ? message.mutable_put() : message.mutable_receive_host()->mutable_put();
@@ -340,7 +329,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
   Session& session = *FindSession(e.request.session);
   std::vector<ArrayId> ids;
   for (const AliasShards::Target& target : e.targets) ids.push_back(target.array);
-  absl::flat_hash_map<WorkerId, proto::ToWorker> messages;
+  std::map<WorkerId, proto::ToWorker> messages;
   std::vector<std::pair<ArrayId, Array>> made;
   for (const AliasShards::Target& target : e.targets) {
     Array array;
@@ -355,6 +344,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
     (*array)->error = made[t].second.error;
     if (!(*array)->error.ok()) continue;
     (*array)->on_workers = true;
+    (*array)->placement = cluster_.PlacementOf(target.spec->sharding->devices());
     for (int i = 0; i < static_cast<int>(target.sources.size()); ++i) {
       const WorkerId worker = cluster_.Find(target.spec->sharding->devices()[i])->worker;
       proto::Alias::Entry& entry = *messages[worker].mutable_alias()->add_entries();
@@ -382,18 +372,19 @@ void ControllerCore::Impl::On(MakeErrorArrays& e) {
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
-void ControllerCore::Impl::DropNames(const std::vector<std::pair<ArrayId, const Array*>>& arrays) {
-  absl::flat_hash_map<WorkerId, proto::ToWorker> messages;
-  for (const auto& [id, array] : arrays) {
-    for (WorkerId worker : WorkersOf(array->spec->sharding->devices())) {
-      messages[worker].mutable_delete_()->add_arrays(Raw(id));
-    }
+void ControllerCore::Impl::DropNames(std::vector<std::pair<WorkerId, ArrayId>> names) {
+  std::sort(names.begin(), names.end());
+  for (auto name = names.begin(); name != names.end();) {
+    const WorkerId worker = name->first;
+    proto::Delete& message = *delete_frame_.mutable_delete_();
+    message.Clear();
+    for (; name != names.end() && name->first == worker; ++name) message.add_arrays(Raw(name->second));
+    Send(worker, delete_frame_);
   }
-  for (const auto& [worker, message] : messages) Send(worker, message);
 }
 
 absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<ArrayId>& ids) {
-  std::vector<std::pair<ArrayId, const Array*>> dropped;
+  std::vector<std::pair<WorkerId, ArrayId>> dropped;
   std::vector<std::string> unknown;
   for (ArrayId id : ids) {
     const auto found = session.arrays.find(id);
@@ -402,11 +393,13 @@ absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<Ar
       continue;
     }
     Array& array = found->second;
-    if (array.on_workers) dropped.emplace_back(id, &array);
+    if (array.on_workers) {
+      for (WorkerId worker : array.placement->workers) dropped.emplace_back(worker, id);
+    }
     array.on_workers = false;
     array.deleted = true;
   }
-  DropNames(dropped);
+  DropNames(std::move(dropped));
   if (unknown.empty()) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat("unknown ", absl::StrJoin(unknown, ", ")));
 }

@@ -111,9 +111,6 @@ class ControllerCore::Impl {
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
-  // Distinct workers of devices that all are known.
-  absl::InlinedVector<WorkerId, 2> WorkersOf(const std::vector<DeviceId>& devices) const;
-
   void StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
@@ -121,8 +118,8 @@ class ControllerCore::Impl {
   // Carries out a planned copy into the new array `target`.
   void RunPlan(ArrayId target, Array& array, const CopyPlan& plan);
 
-  // Tells the workers that names go.
-  void DropNames(const std::vector<std::pair<ArrayId, const Array*>>& arrays);
+  // Tells each worker which names go.
+  void DropNames(std::vector<std::pair<WorkerId, ArrayId>> names);
   absl::Status Delete(Session& session, const std::vector<ArrayId>& ids);
   StreamId NextStream() { return StreamId{++last_stream_}; }
 
@@ -130,7 +127,8 @@ class ControllerCore::Impl {
   absl::Status CheckAlias(Session& session, const AliasShards::Target& target, Array& array);
 
   // --- core_programs.cc
-  absl::Status CheckArguments(Session& session, const LaunchProgram& e, const ProgramView& view, absl::Status& poison);
+  absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
+  void SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e);
   void TellProgram(Program& program);
   void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
   void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
@@ -144,6 +142,9 @@ class ControllerCore::Impl {
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
   absl::flat_hash_map<uint64_t, PendingQuery> queries_;
   absl::flat_hash_map<StreamId, WorkerId> host_data_wanted_;  // in frames
+  // Frames of the launch path, kept for the memory that they have.
+  proto::ToWorker launch_frame_;
+  proto::ToWorker delete_frame_;
   uint64_t last_launch_ = 0;
   uint64_t last_stream_ = 0;
   uint64_t last_fetch_ = 0;

@@ -16,6 +16,12 @@ constexpr size_t kMaxProgramsPerSession = 1 << 20;
 
 std::string Describe(ProgramId id) { return absl::StrCat("program ", Raw(id) & kMaxPerSession); }
 
+std::vector<ArrayId> ResultsOf(const LaunchProgram& e) {
+  std::vector<ArrayId> results = e.outputs;
+  if (e.status) results.push_back(*e.status);
+  return results;
+}
+
 // What clients see of a program's outputs, from what the worker says of one device's part of them.
 absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const proto::ProgramInfo& info,
                                                                           const std::vector<DeviceId>& devices) {
@@ -66,7 +72,7 @@ void ControllerCore::Impl::On(CompileProgram& e) {
     if (std::set<DeviceId>(e.devices.begin(), e.devices.end()).size() != e.devices.size()) {
       return absl::InvalidArgumentError("the device assignment names a device twice");
     }
-    const auto workers = WorkersOf(e.devices);
+    const auto workers = cluster_.WorkersOf(e.devices);
     if (workers.size() > 1) {
       std::vector<std::string> names;
       for (WorkerId worker : workers) names.push_back(cluster_.slot(worker).Describe());
@@ -79,7 +85,8 @@ void ControllerCore::Impl::On(CompileProgram& e) {
   };
   if (absl::Status ok = check(); !ok.ok()) return out_->ReplyCompiled(e.request, ok);
   Program& program = session.programs[e.program];
-  program.worker = cluster_.Find(e.devices.front())->worker;
+  program.placement = cluster_.PlacementOf(e.devices);
+  program.worker = program.placement->workers.front();
   program.compile.set_program(Raw(e.program));
   program.compile.set_format(std::move(e.format));
   program.compile.set_code(std::move(e.code));
@@ -122,13 +129,14 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
     return out_->ReplyCompiled(request, status);
   }
   program.view = view;
+  program.compiled = true;
   out_->ReplyCompiled(request, view);
 }
 
 void ControllerCore::Impl::On(DropProgram& e) {
   Session& session = *FindSession(e.request.session);
   const auto found = session.programs.find(e.program);
-  if (found == session.programs.end() || compiles_.contains(e.program)) {
+  if (found == session.programs.end() || !found->second.compiled) {
     return out_->ReplyDone(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
   proto::ToWorker message;
@@ -140,8 +148,9 @@ void ControllerCore::Impl::On(DropProgram& e) {
 
 // ---------------------------------------------------------------- launching
 
-absl::Status ControllerCore::Impl::CheckArguments(Session& session, const LaunchProgram& e, const ProgramView& view,
+absl::Status ControllerCore::Impl::CheckArguments(Session& session, const LaunchProgram& e, const Program& program,
                                                   absl::Status& poison) {
+  const ProgramView& view = *program.view;
   if (static_cast<int>(e.arguments.size()) != view.info.parameters_size()) {
     return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " takes ", view.info.parameters_size(),
                                                    " arguments, ", e.arguments.size(), " are given"));
@@ -154,7 +163,7 @@ absl::Status ControllerCore::Impl::CheckArguments(Session& session, const Launch
     ASSIGN_OR_RETURN(const Array* array, Usable(session, e.arguments[i]));
     poison.Update(array->KnownError());
     if (array->spec == nullptr || !poison.ok()) continue;
-    if (array->spec->sharding->devices() != view.devices) {
+    if (array->placement != program.placement) {
       return absl::InvalidArgumentError(absl::StrCat("argument ", i, " of program ", view.info.name(),
                                                      " lies on other devices than the program runs on"));
     }
@@ -164,29 +173,31 @@ absl::Status ControllerCore::Impl::CheckArguments(Session& session, const Launch
 
 void ControllerCore::Impl::On(LaunchProgram& e) {
   Session& session = *FindSession(e.request.session);
-  std::vector<ArrayId> results = e.outputs;
-  if (e.status) results.push_back(*e.status);
   const auto found = session.programs.find(e.program);
-  if (found == session.programs.end() || compiles_.contains(e.program)) {
-    return Refuse(session, e.request, results, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
+  if (found == session.programs.end() || !found->second.compiled) {
+    return Refuse(session, e.request, ResultsOf(e), absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
   Program& program = found->second;
   const ProgramView& view = *program.view;
   absl::Status poison;
-  if (absl::Status ok = CheckArguments(session, e, view, poison); !ok.ok()) {
-    return Refuse(session, e.request, results, ok);
+  if (absl::Status ok = CheckArguments(session, e, program, poison); !ok.ok()) {
+    return Refuse(session, e.request, ResultsOf(e), ok);
   }
   poison.Update(CheckAlive(program.worker));
   auto future = std::make_shared<Future>(/*parts=*/1);
-  for (size_t i = 0; i < results.size(); ++i) {
+  const size_t results = e.outputs.size() + (e.status ? 1 : 0);
+  for (size_t i = 0; i < results; ++i) {
     const bool is_output = i < e.outputs.size();
-    absl::StatusOr<Array*> array = Add(session, results[i], is_output ? view.outputs[i] : nullptr);
+    absl::StatusOr<Array*> array =
+        Add(session, is_output ? e.outputs[i] : *e.status, is_output ? view.outputs[i] : nullptr);
     if (!array.ok()) {
       future->Fail(array.status(), *out_);
-      return Refuse(session, e.request, results, array.status());
+      return Refuse(session, e.request, ResultsOf(e), array.status());
     }
     (*array)->futures.push_back(future);
-    (*array)->on_workers = is_output && poison.ok();
+    if (!is_output || !poison.ok()) continue;
+    (*array)->placement = program.placement;
+    (*array)->on_workers = true;
   }
   ++session.launches;
   if (!poison.ok()) {
@@ -196,21 +207,25 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   if (program.incarnation != cluster_.slot(program.worker).incarnation) TellProgram(program);
   const LaunchNumber number{++last_launch_};
   launches_[number] = PendingLaunch{std::move(future), session.id, program.view, program.worker};
-  proto::ToWorker message;
-  proto::Launch& launch = *message.mutable_launch();
-  launch.set_number(Raw(number));
-  launch.set_program(Raw(e.program));
-  for (ArrayId id : e.arguments) launch.add_arguments(Raw(id));
-  for (ArrayId id : e.outputs) launch.add_outputs(Raw(id));
-  launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
-  launch.set_launch_id(e.launch_id);
-  Send(program.worker, message);
+  SendLaunch(program.worker, number, e);
   for (int32_t i : view.info.donated_parameters()) {
     if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
     if (std::find(e.non_donatable.begin(), e.non_donatable.end(), i) != e.non_donatable.end()) continue;
     session.arrays[e.arguments[i]].deleted = true;
   }
   out_->ReplyDone(e.request, absl::OkStatus());
+}
+
+void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e) {
+  proto::Launch& launch = *launch_frame_.mutable_launch();
+  launch.Clear();
+  launch.set_number(Raw(number));
+  launch.set_program(Raw(e.program));
+  for (ArrayId id : e.arguments) launch.add_arguments(Raw(id));
+  for (ArrayId id : e.outputs) launch.add_outputs(Raw(id));
+  launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
+  launch.set_launch_id(e.launch_id);
+  Send(worker, launch_frame_);
 }
 
 void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone& done) {
@@ -247,7 +262,7 @@ void ControllerCore::Impl::On(QueryDefaultLayout& e) {
 void ControllerCore::Impl::On(QueryProgram& e) {
   Session& session = *FindSession(e.request.session);
   const auto found = session.programs.find(e.program);
-  if (found == session.programs.end() || compiles_.contains(e.program)) {
+  if (found == session.programs.end() || !found->second.compiled) {
     return out_->ReplyQuery(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
   Program& program = found->second;

@@ -461,6 +461,23 @@ TEST_F(CoreTest, ABadLaunchIsRefusedAndItsOutputsHoldTheError) {
   EXPECT_TRUE(Sent(kLinkA, proto::ToWorker::kLaunch).empty());
 }
 
+TEST_F(CoreTest, AnArgumentMayComeFromAnywhereButItsDevicesAreTheProgramsInOrder) {
+  TwoWorkers();
+  Compile(P(1), {0, 1}, kLinkA);
+  Compile(P(2), {1, 0}, kLinkA);
+  Put(A(1), {0, 1});
+  Launch(P(1), A(1), A(2));
+  EXPECT_TRUE(Done().ok()) << "from the host: " << Done();
+  Handle(CopyArrays{.request = Next(), .sources = {A(2)}, .targets = {A(3)}, .devices = {DeviceId{1}, DeviceId{0}}});
+  Launch(P(2), A(3), A(4));
+  EXPECT_TRUE(Done().ok()) << "a copy: " << Done();
+  Handle(AliasShards{Next(), {{A(5), On({0, 1}), {{A(4), 1}, {A(4), 0}}}}, {}});
+  Launch(P(1), A(5), A(6));
+  EXPECT_TRUE(Done().ok()) << "other names for shards: " << Done();
+  Launch(P(2), A(5), A(7));
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "the same devices in another order";
+}
+
 TEST_F(CoreTest, DonatedArgumentsAreDeletedAndTheirNamesGoLater) {
   TwoWorkers();
   Put(A(1), {0});

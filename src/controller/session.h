@@ -13,6 +13,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "controller/cluster.h"
 #include "controller/events.h"
 #include "controller/future.h"
 
@@ -20,6 +21,7 @@ namespace causeway {
 
 struct Array {
   std::shared_ptr<const ArraySpec> spec;                    // null: a launch's status, or an error of unknown type
+  std::shared_ptr<const Placement> placement;               // of the spec's devices; null until workers know the name
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
   absl::Status error;                                       // what it holds instead of data, whatever the futures say
   bool deleted = false;                                     // or donated: the name is left, the data are not
@@ -37,6 +39,8 @@ struct Array {
 
 struct Program {
   std::shared_ptr<const ProgramView> view;  // null until compiled
+  bool compiled = false;                    // it may be launched
+  std::shared_ptr<const Placement> placement;
   WorkerId worker{-1};
   uint64_t incarnation = 0;  // of the worker that was told of it
   proto::Compile compile;    // kept, for a worker that returns
