@@ -2,9 +2,9 @@
 //
 //   instant_server unix:/tmp/instant.sock      prints "ready", ends when its stdin does
 //
-// What stock JAX needs for one program (one device, one f32[] in, one f32[] out) it makes up; everything else gets an
-// empty answer. So it is the floor below any server that speaks this protocol through gRPC: what a launch costs above
-// it is Causeway's own.
+// What stock JAX needs for one program (f32[] in and out, on the first of eight devices) it makes up, data that are
+// sent are dropped, and whatever is fetched is a zero of four bytes; everything else gets an empty answer. So it is the
+// floor below any server that speaks this protocol through gRPC: what a launch costs above it is Causeway's own.
 //
 // Threading: gRPC's own threads; a session's output is under the session's lock. Lifetime: reactors delete themselves
 // when gRPC is done with them.
@@ -32,32 +32,34 @@ namespace proxy = ::xla::ifrt::proxy;
 constexpr int kProtocolVersion = 25;
 constexpr int kSerdesVersion = 3;
 constexpr uint64_t kFirstServerHandle = uint64_t{1} << 63;  // smaller ones are the client's
-constexpr int kDevice = 0;
-constexpr int kMemory = 0;
+constexpr int kDevices = 8;
+constexpr int kDevice = 0;  // the one that runs programs
 constexpr char kPlatform[] = "cpu";
 constexpr char kMemoryKind[] = "device";
 
-void DescribeDevice(proxy::InitResponse& init) {
+void DescribeDevices(proxy::InitResponse& init) {
   init.set_session_id(1);
   init.set_platform_name(kPlatform);
   init.set_platform_version("instant");
   init.set_platform_id(1);
   init.set_runtime_type("instant");
 
-  auto& device = *init.add_all_devices();
-  device.set_id(kDevice);
-  device.set_platform_name(kPlatform);
-  device.set_device_kind(kPlatform);
-  device.set_default_memory_id(kMemory);
-  device.add_memory_ids(kMemory);
-  device.mutable_attributes();
-  init.add_primary_device_ids(kDevice);
-  init.add_addressable_device_ids(kDevice);
+  for (int id = 0; id < kDevices; ++id) {  // each with a memory of the same number
+    auto& device = *init.add_all_devices();
+    device.set_id(id);
+    device.set_platform_name(kPlatform);
+    device.set_device_kind(kPlatform);
+    device.set_default_memory_id(id);
+    device.add_memory_ids(id);
+    device.mutable_attributes();
+    init.add_primary_device_ids(id);
+    init.add_addressable_device_ids(id);
 
-  auto& memory = *init.add_memories();
-  memory.set_id(kMemory);
-  memory.set_memory_space_kind(kMemoryKind);
-  memory.add_device_ids(kDevice);
+    auto& memory = *init.add_memories();
+    memory.set_id(id);
+    memory.set_memory_space_kind(kMemoryKind);
+    memory.add_device_ids(id);
+  }
   init.mutable_client_attributes();
 }
 
@@ -118,7 +120,7 @@ class Session final : public grpc::ServerBidiReactor<proxy::IfrtRequest, proxy::
     proxy::IfrtResponse response;
     switch (request.request_case()) {
       case proxy::IfrtRequest::kInitRequest:
-        DescribeDevice(*response.mutable_init_response());
+        DescribeDevices(*response.mutable_init_response());
         break;
       case proxy::IfrtRequest::kCompileRequest: {
         auto& compiled = *response.mutable_compile_response();
@@ -207,6 +209,20 @@ class Store final : public grpc::ServerReadReactor<proxy::GrpcHostBufferStoreReq
   proxy::GrpcHostBufferStoreRequest chunk_;
 };
 
+// Answers a lookup with four bytes of zero.
+class Lookup final : public grpc::ServerWriteReactor<proxy::GrpcHostBufferLookupResponse> {
+ public:
+  Lookup() {
+    response_.set_data(std::string(sizeof(float), '\0'));
+    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+  }
+
+  void OnDone() override { delete this; }
+
+ private:
+  proxy::GrpcHostBufferLookupResponse response_;
+};
+
 class InstantService final : public proxy::GrpcIfrtService::CallbackService {
  public:
   grpc::ServerUnaryReactor* GetVersion(grpc::CallbackServerContext* context, const proxy::GrpcGetVersionRequest*,
@@ -223,6 +239,11 @@ class InstantService final : public proxy::GrpcIfrtService::CallbackService {
   grpc::ServerReadReactor<proxy::GrpcHostBufferStoreRequest>* HostBufferStore(
       grpc::CallbackServerContext*, proxy::GrpcHostBufferStoreResponse*) override {
     return new Store;
+  }
+
+  grpc::ServerWriteReactor<proxy::GrpcHostBufferLookupResponse>* HostBufferLookup(
+      grpc::CallbackServerContext*, const proxy::GrpcHostBufferLookupRequest*) override {
+    return new Lookup;
   }
 
   grpc::ServerUnaryReactor* HostBufferDelete(grpc::CallbackServerContext* context,

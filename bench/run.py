@@ -1,158 +1,135 @@
-"""What Causeway costs on the way of a launch: `make bench`.
+"""What Causeway costs, beside its peers: `make bench`.
 
-    python bench/run.py
-    python bench/run.py --rounds 20       for a machine that is not quiet
-
-Three sides take turns in each round: stock JAX on an embedded cluster of one device, stock JAX on a server that answers
-at once (instant_server.cc), and PJRT called directly (pjrt_direct.cc). The figures of one run belong together: its
-ratios say something, one machine's microseconds on one day do not. The last line is RESULT {json}; README.md says what
-is in it.
+Every section measures Causeway and what it is compared with in turns, round by round, and prints how busy others kept
+the machine meanwhile. The figures of one run belong together: its ratios say something, one machine's microseconds on
+one day do not. At the end comes a table with ratios and budgets (DESIGN.md, section 7); all rounds go to a JSON file;
+the last line is RESULT {json}. bench/README.md says what is in it.
 """
 
 import argparse
 import json
 import os
-import statistics
+import platform
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from figures import Figures, Report, Rounds, show
 from machine import OthersWatch
-from sides import REPOSITORY, BenchError, Client, Process
+from measure_buffers import Buffers
+from measure_copies import Copies
+from measure_core import Core
+from measure_fetch import Fetch
+from measure_launch import Launch
+from measure_transfer import Transfers
+from scale import QUICK, Scale
+from sides import REPOSITORY, BenchError
+from stage import Stage
 
-BUDGET_ABOVE_INSTANT_US = 150.0  # DESIGN.md, section 7
-BUDGET_SUSTAINED_RATIO = 0.6
-_QUIET = 0.15  # processors that others may keep busy in a quiet round
+SECTIONS = {section.name: section for section in (Launch(), Core(), Fetch(), Transfers(), Buffers(), Copies())}
+QUIET = 0.15  # processors that others may keep busy in a quiet round
 
-
-@dataclass
-class ClientFigures:
-    """What rounds have given for one server."""
-
-    latencies_us: list[float] = field(default_factory=list)
-    p50_us: list[float] = field(default_factory=list)  # by round
-    per_s: list[float] = field(default_factory=list)  # by round
-
-    def measure(self, client: Client, launches: int, burst: int):
-        latencies = client.latencies_us(launches)
-        self.latencies_us += latencies
-        self.p50_us.append(statistics.median(latencies))
-        self.per_s.append(client.rate_per_s(burst))
-
-    def percentile_us(self, percent: int) -> float:
-        return statistics.quantiles(self.latencies_us, n=100, method="inclusive")[percent - 1]
+EXAMPLES = """examples:
+  python bench/run.py                             all sections, about five minutes
+  python bench/run.py --only launch,fetch         these sections only
+  python bench/run.py --only launch --rounds 20   for a machine that is not quiet
+  python bench/run.py --quick                     does it all work? (its figures mean nothing)
+"""
 
 
-@dataclass
-class Figures:
-    """All sides, round by round."""
-
-    causeway: ClientFigures = field(default_factory=ClientFigures)
-    instant: ClientFigures = field(default_factory=ClientFigures)
-    pjrt_us: list[float] = field(default_factory=list)
-    others: list[float] = field(default_factory=list)  # processors that other processes kept busy
-
-    def result(self) -> dict:
-        """Returns what stands after RESULT: medians over rounds, ratios taken within each round."""
-        causeway, instant = self.causeway, self.instant
-        above = statistics.median(a - b for a, b in zip(causeway.p50_us, instant.p50_us, strict=True))
-        ratio = statistics.median(a / b for a, b in zip(causeway.per_s, instant.per_s, strict=True))
-        return {
-            "launch_p50_us": round(statistics.median(causeway.p50_us), 1),
-            "launch_p99_us": round(causeway.percentile_us(99), 1),
-            "instant_p50_us": round(statistics.median(instant.p50_us), 1),
-            "instant_p99_us": round(instant.percentile_us(99), 1),
-            "launch_above_instant_us": round(above, 1),
-            "sustained_per_s": round(statistics.median(causeway.per_s)),
-            "instant_per_s": round(statistics.median(instant.per_s)),
-            "sustained_ratio": round(ratio, 3),
-            "pjrt_us": round(statistics.median(self.pjrt_us), 2),
-            "budget_met": above <= BUDGET_ABOVE_INSTANT_US and ratio >= BUDGET_SUSTAINED_RATIO,
-            "rounds": len(self.others),
-            "quiet_rounds": sum(busy <= _QUIET for busy in self.others),
-        }
+def measure(stage: Stage, scale: Scale, section: Any, count: int) -> list[Figures]:
+    """Takes the rounds of one section. Prints a line a round."""
+    rounds = []
+    print(f"\n{section.name}: {section.about}", flush=True)
+    for number in range(1, count + 1):
+        watch = OthersWatch()
+        figures = section.round(stage, scale, number)
+        figures["others"] = round(watch.busy_processors(), 2)
+        rounds.append(figures)
+        print(f"  {number:2}/{count}  {section.line(figures)}  (others {figures['others']:.2f} CPU)", flush=True)
+    return rounds
 
 
-def measure(options: argparse.Namespace) -> Figures:
-    """Starts all sides, takes the rounds and stops everything. Prints a line a round."""
-    programs = options.build / "bench"
-    figures = Figures()
-    with tempfile.TemporaryDirectory(prefix="causeway-bench-") as scratch, ExitStack() as running:
-        folder = Path(scratch)
-
-        def start(process: Process) -> Process:
-            running.callback(process.stop)
-            return process
-
-        socket = f"unix:{folder}/instant.sock"
-        server = start(Process("instant_server", [programs / "instant_server", socket], {}, folder / "server.log"))
-        server.read()
-        one_device = {"CAUSEWAY_ISLANDS": "1", "CAUSEWAY_HOSTS": "1", "CAUSEWAY_DEVICES": "1", "CAUSEWAY_ADDRESS": ""}
-        causeway = start(Client("causeway client", one_device, folder / "causeway.log"))
-        instant = start(Client("instant client", {"CAUSEWAY_ADDRESS": f"grpc://{socket}"}, folder / "instant.log"))
-        pjrt = start(Process("pjrt_direct", [programs / "pjrt_direct"], {}, folder / "pjrt.log"))
-        if instant.server != "instant" or causeway.server == "instant":
-            raise BenchError(f"the sides are mixed up: {causeway.server!r} and {instant.server!r}")
-        print(f"A round: {options.launches} launches waited for, then a burst of {options.burst}, on each side.\n")
-        print(f"{'':5} {'launch':>11} {'instant':>12} {'launches':>11} {'instant':>11} {'PJRT':>8} {'others':>8}")
-        for number in range(1, options.rounds + 1):
-            watch = OthersWatch()
-            turns = [(figures.causeway, causeway), (figures.instant, instant)]
-            for side, client in turns if number % 2 else reversed(turns):
-                side.measure(client, options.launches, options.burst)
-            figures.pjrt_us.append(float(pjrt.ask(str(options.burst))))
-            figures.others.append(watch.busy_processors())
-            print(
-                f"{number:5} {figures.causeway.p50_us[-1]:8.1f} us {figures.instant.p50_us[-1]:9.1f} us "
-                f"{figures.causeway.per_s[-1]:9.0f}/s {figures.instant.per_s[-1]:9.0f}/s "
-                f"{figures.pjrt_us[-1]:5.2f} us {figures.others[-1]:4.2f} CPU",
-                flush=True,
-            )
-    return figures
+def run(options: argparse.Namespace) -> tuple[dict[str, list[Figures]], dict[str, Report]]:
+    """Starts what the sections need, measures, and ends all of it."""
+    sections = [SECTIONS[name] for name in options.only]
+    sides = {side for section in sections for side in section.sides}
+    rounds: dict[str, list[Figures]] = {}
+    with tempfile.TemporaryDirectory(prefix="cw-bench-", dir="/tmp") as folder:  # short, for unix sockets
+        stage = Stage(options.build, Path(folder))
+        try:
+            print(f"starting {', '.join(sorted(sides)) or 'nothing'}", flush=True)
+            stage.start(sides)
+            for section in sections:
+                count = options.rounds or (1 if options.quick else section.rounds)
+                rounds[section.name] = measure(stage, options.scale, section, count)
+        finally:
+            stage.stop()
+    return rounds, {section.name: section.report(Rounds(rounds[section.name])) for section in sections}
 
 
-def say(figures: Figures):
-    """Prints the table for people and the line for programs."""
-    result = figures.result()
-    noise = "" if result["quiet_rounds"] == result["rounds"] else "  THE MACHINE WAS NOT QUIET: run it again"
-    rows = [
-        ("no-op launch, p50", f"{result['launch_p50_us']:.1f} us", f"{result['instant_p50_us']:.1f} us"),
-        ("no-op launch, p99", f"{result['launch_p99_us']:.1f} us", f"{result['instant_p99_us']:.1f} us"),
-        ("sustained launches", f"{result['sustained_per_s']}/s", f"{result['instant_per_s']}/s"),
-    ]
-    print(f"\n{'':20} {'Causeway':>12} {'instant':>12}")
-    for name, causeway, instant in rows:
-        print(f"{name:20} {causeway:>12} {instant:>12}")
-    print(f"{'PJRT, directly':20} {result['pjrt_us']:>9.2f} us")
-    print(
-        f"\nlatency above the instant server's: {result['launch_above_instant_us']:.1f} us "
-        f"(budget {BUDGET_ABOVE_INSTANT_US:.0f} us); "
-        f"rate, as a part of its: {result['sustained_ratio']:.2f} (budget {BUDGET_SUSTAINED_RATIO})"
-    )
+def conclude(options: argparse.Namespace, rounds: dict[str, list[Figures]], reports: dict[str, Report], took_s: float):
+    """Prints the table for people, writes the file, and prints the line for programs."""
+    rows = [row for report in reports.values() for row in report.rows]
+    others = [figures["others"] for figures_of_section in rounds.values() for figures in figures_of_section]
+    result: dict[str, Any] = {}
+    for report in reports.values():
+        result |= report.result
+    result |= {
+        "budget_met": all(row.met is not False for row in rows),
+        "budgets_missed": sorted({row.what for row in rows if row.met is False}),
+        "rounds": len(others),
+        "quiet_rounds": sum(busy <= QUIET for busy in others),
+    }
+    print()
+    show(rows)
     one, five, _ = os.getloadavg()
     print(
-        f"load average {one:.2f} (1 min) {five:.2f} (5 min) on {os.cpu_count()} processors; "
-        f"others kept {max(figures.others):.2f} processors busy in the worst round{noise}"
+        f"\n{took_s:.0f} s; load average {one:.2f} (1 min) {five:.2f} (5 min) on {os.cpu_count()} processors; "
+        f"others kept {max(others):.2f} processors busy in the worst round"
+        + ("" if result["quiet_rounds"] == result["rounds"] else "  THE MACHINE WAS NOT QUIET: run it again")
     )
+    whole = {
+        "machine": {"processors": os.cpu_count(), "kernel": platform.release(), "ended": time.strftime("%FT%T%z")},
+        "scale": repr(options.scale),
+        "sections": rounds,
+        "result": result,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(f"all rounds: {options.json}")
     print(f"RESULT {json.dumps(result)}", flush=True)
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="bench/run.py"
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, prog="bench/run.py"
     )
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--launches", type=int, default=500, help="waited for one by one, a round and server")
-    parser.add_argument("--burst", type=int, default=10000, help="launches in a row, a round and side")
-    parser.add_argument("--build", type=Path, default=REPOSITORY / "build" / "release")
+    parser.add_argument("--only", metavar="SECTION,...", help=f"which sections: {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--rounds", type=int, help="rounds of each section (default: what each needs)")
+    parser.add_argument("--quick", action="store_true", help="one tiny round each, to see that all works")
+    parser.add_argument("--build", type=Path, default=REPOSITORY / "build" / "release", help="what is measured")
+    parser.add_argument("--json", type=Path, help="where all rounds go (default: build/bench/result.json)")
     options = parser.parse_args(arguments)
-    if min(options.rounds, options.burst) < 1 or options.launches < 2:
-        parser.error("--rounds and --burst are at least 1, --launches at least 2")
+    options.only = options.only.split(",") if options.only else list(SECTIONS)
+    for name in options.only:
+        if name not in SECTIONS:
+            parser.error(f"no section {name!r}; there are {', '.join(SECTIONS)}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds is at least 1")
+    options.scale = QUICK if options.quick else Scale()
+    options.json = options.json or REPOSITORY / "build" / "bench" / "result.json"
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    began = time.monotonic()
     try:
-        say(measure(options))
+        conclude(options, *run(options), time.monotonic() - began)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

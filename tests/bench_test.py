@@ -6,34 +6,77 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "release"
 
+pytestmark = pytest.mark.skipif(not BUILD.is_dir(), reason="needs the release build: make build")
+
 
 def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "bench" / "run.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
-@pytest.mark.skipif(not BUILD.is_dir(), reason="needs the release build: make build")
-def test_a_tiny_benchmark_ends_with_a_well_formed_result() -> None:
-    ran = _run("--rounds", "2", "--launches", "5", "--burst", "20")
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers in a piece of JSON."""
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from _numbers(part)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def test_a_quick_benchmark_of_everything_ends_with_a_well_formed_result(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    ran = _run("--quick", "--json", file)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     word, _, text = ran.stdout.splitlines()[-1].partition(" ")
     assert word == "RESULT"
     result = json.loads(text)
-    for name in ("launch_p50_us", "instant_p50_us", "sustained_per_s", "instant_per_s", "sustained_ratio", "pjrt_us"):
-        assert math.isfinite(result[name]), name
-        assert result[name] > 0, name
-    assert result["rounds"] == 2
+    for name in (
+        *("launch_p50_us", "launch_p99_us", "instant_p50_us", "sustained_per_s", "instant_per_s", "sustained_ratio"),
+        *("jax_p50_us", "sustained_ratio_jax", "pjrt_us", "core_us_per_launch", "core_us_per_launch_by_gang"),
+        *("fetch_p50_us", "fetch_p99_us", "fetch_instant_p50_us", "fetch_bulk_p50_us", "fetch_bulk_p99_us"),
+        *("launch_fetch_p50_us", "h2d_ratio_memcpy", "d2h_ratio_memcpy", "controller_peak_mib", "buffers_per_s"),
+        *("buffers_ratio_instant", "iperf_bytes_per_s", "worker_copy_ratio_iperf", "worker_copy_ratio_iperf_by_size"),
+        *("data_plane_ratio_iperf",),
+    ):
+        numbers = list(_numbers(result[name]))
+        assert numbers, name
+        assert all(math.isfinite(number) and number > 0 for number in numbers), (name, result[name])
+    assert set(result["core_us_per_launch"]) == {"1", "8", "64", "512"}
+    assert result["fetch_p50_us"] <= result["fetch_p99_us"]
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written["result"] == result
+    assert sum(len(rounds) for rounds in written["sections"].values()) == result["rounds"] == 6
+
+
+def test_a_side_that_fails_fails_the_benchmark(tmp_path: Path) -> None:
+    program = tmp_path / "benchmarks" / "controller_core_benchmark"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho the core is broken >&2\nexit 3\n", encoding="utf-8")
+    program.chmod(0o755)
+    ran = _run("--only", "core", "--build", tmp_path, "--json", tmp_path / "result.json")
+    assert ran.returncode == 1
+    assert "controller_core_benchmark" in ran.stderr
+    assert "the core is broken" in ran.stderr
+    assert "RESULT" not in ran.stdout
 
 
 def test_a_missing_build_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    ran = _run("--build", tmp_path)
+    ran = _run("--build", tmp_path, "--json", tmp_path / "result.json")
     assert ran.returncode == 1
     assert "make build" in ran.stderr
     assert "RESULT" not in ran.stdout
+
+
+def test_a_section_that_does_not_exist_is_a_usage_error() -> None:
+    ran = _run("--only", "launch,lunch")
+    assert ran.returncode == 2
+    assert "lunch" in ran.stderr

@@ -1,4 +1,6 @@
-// Bytes a second between two planes on this machine, beside a plain socket: the line to hold is 80 % of it.
+// Bytes a second between two planes on this machine, beside a plain socket. `make bench` runs it beside iperf3.
+//
+//   build/release/benchmarks/net_socket_data_plane_benchmark --benchmark_filter=PlaneOverTcp
 #include "net/socket_data_plane.h"
 
 #include <benchmark/benchmark.h>
@@ -6,7 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,8 +18,8 @@
 namespace causeway {
 namespace {
 
-constexpr int64_t kBytes = int64_t{256} << 20;
-// A plain loop as iperf3's: 128 KiB a call.
+constexpr int64_t kBytesAtOnce = int64_t{64} << 20;
+constexpr int64_t kPlainBytes = int64_t{256} << 20;
 constexpr size_t kPlainCallBytes = 128 << 10;
 
 class MemorySink final : public StreamSink {
@@ -45,32 +49,46 @@ class MemorySource final : public StreamSource {
   const std::vector<char>& memory_;
 };
 
+// Moves streams of so many KiB each, as many at once as make up kBytesAtOnce.
 void MovePlane(benchmark::State& state, const std::string& low_address, const std::string& high_address) {
   constexpr PeerId kLow{0}, kHigh{1};
+  const int64_t bytes = state.range(0) << 10;
+  const int64_t streams = std::max<int64_t>(kBytesAtOnce / bytes, 1);
   auto low = *SocketDataPlane::Start({.self = kLow, .listen_address = low_address});
   auto high = *SocketDataPlane::Start({.self = kHigh, .listen_address = high_address});
   low->SetPeer(kHigh, high->listen_address(), 1);
   high->SetPeer(kLow, low->listen_address(), 1);
-  std::vector<char> from(kBytes, 'x'), to(kBytes);
+  std::vector<char> from(bytes, 'x'), to(bytes);
   uint64_t id = 0;
   for (auto _ : state) {
-    auto sink = std::make_shared<MemorySink>(to);
-    low->Receive(kHigh, StreamId{++id}, kBytes, kBytes, sink);
-    high->Send(kLow, StreamId{id}, kBytes, std::make_shared<MemorySource>(from));
-    if (!sink->Wait().ok()) state.SkipWithError("the stream failed");
+    std::vector<std::shared_ptr<MemorySink>> sinks;
+    for (int64_t i = 0; i < streams; ++i) {
+      sinks.push_back(std::make_shared<MemorySink>(to));
+      low->Receive(kHigh, StreamId{++id}, bytes, bytes, sinks.back());
+      high->Send(kLow, StreamId{id}, bytes, std::make_shared<MemorySource>(from));
+    }
+    for (const auto& sink : sinks) {
+      if (!sink->Wait().ok()) state.SkipWithError("a stream failed");
+    }
   }
-  state.SetBytesProcessed(state.iterations() * kBytes);
+  state.SetBytesProcessed(state.iterations() * streams * bytes);
+}
+
+void Sizes(benchmark::internal::Benchmark* bench) {
+  bench->ArgName("KiB")->Arg(64)->Arg(1 << 10)->Arg(16 << 10)->Arg(256 << 10)->UseRealTime();
+  bench->Unit(benchmark::kMillisecond);
 }
 
 void PlaneOverTcp(benchmark::State& state) { MovePlane(state, "127.0.0.1:0", "127.0.0.1:0"); }
-BENCHMARK(PlaneOverTcp)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(PlaneOverTcp)->Apply(Sizes);
 
 void PlaneOverUnix(benchmark::State& state) {
   const std::string path = "unix:/tmp/causeway-benchmark-" + std::to_string(getpid());
   MovePlane(state, path + "-low", path + "-high");
 }
-BENCHMARK(PlaneOverUnix)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(PlaneOverUnix)->Apply(Sizes);
 
+// One stream of 256 MiB in calls of 128 KiB, as iperf3 makes them, but into memory of that size.
 void PlainTcp(benchmark::State& state) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
@@ -82,15 +100,15 @@ void PlainTcp(benchmark::State& state) {
     return state.SkipWithError("no sockets");
   }
   const int receiver = accept(listener, nullptr, nullptr);
-  std::vector<char> from(kBytes, 'x'), to(kBytes);
+  std::vector<char> from(kPlainBytes, 'x'), to(kPlainBytes);
   for (auto _ : state) {
     std::thread writer([&] {
-      for (int64_t at = 0; at < kBytes;) at += send(sender, from.data() + at, kPlainCallBytes, 0);
+      for (int64_t at = 0; at < kPlainBytes;) at += send(sender, from.data() + at, kPlainCallBytes, 0);
     });
-    for (int64_t at = 0; at < kBytes;) at += recv(receiver, to.data() + at, kPlainCallBytes, 0);
+    for (int64_t at = 0; at < kPlainBytes;) at += recv(receiver, to.data() + at, kPlainCallBytes, 0);
     writer.join();
   }
-  state.SetBytesProcessed(state.iterations() * kBytes);
+  state.SetBytesProcessed(state.iterations() * kPlainBytes);
   for (const int fd : {listener, sender, receiver}) close(fd);
 }
 BENCHMARK(PlainTcp)->UseRealTime()->Unit(benchmark::kMillisecond);
