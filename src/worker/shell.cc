@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "worker/host_block.h"
 #include "worker/host_streams.h"
 #include "worker/in_flight.h"
+#include "worker/pace.h"
 #include "worker/shapes.h"
 #include "worker/strand.h"
 #include "worker/task_pool.h"
@@ -50,6 +52,14 @@ class NoBytes final : public StreamSource, public StreamSink {
 
  private:
   const InFlight::Hold hold_;
+};
+
+// A compiled program, and how it has behaved.
+struct LoadedProgram {
+  explicit LoadedProgram(std::shared_ptr<DeviceProgram> p) : program(std::move(p)) {}
+
+  const std::shared_ptr<DeviceProgram> program;
+  Pace pace;
 };
 
 // Joins the two answers to one launch, which may come in either order and on two threads, into as few events as
@@ -112,7 +122,11 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   // The rest of Enter, inside the strand.
   void Handle(Event event) { core_.Handle(std::move(event), clock_.Now(), *this); }
 
-  void RunLaunch(ExecuteRequest request, DeviceProgram& program, const Arguments& arguments);
+  // Whether Execute may be called on this thread, inside the strand: only on the link's, which brought the launch, and
+  // only what returns at once and has nobody to wait for.
+  bool MayRunHere(const LoadedProgram& loaded) const;
+
+  void RunLaunch(ExecuteRequest request, LoadedProgram& loaded, const Arguments& arguments);
   absl::StatusOr<std::vector<int64_t>> KeepOutputs(const std::vector<BufferKey>& keys,
                                                    absl::StatusOr<Execution> execution);
   void OnMade(BufferKey key, absl::StatusOr<std::shared_ptr<DeviceBuffer>> buffer);
@@ -130,8 +144,9 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   std::shared_ptr<Link> link_;
   absl::flat_hash_map<BufferKey, std::shared_ptr<DeviceBuffer>> buffers_;
   absl::flat_hash_map<HostKey, std::shared_ptr<HostBlock>> hosts_;
-  absl::flat_hash_map<ProgramKey, std::shared_ptr<DeviceProgram>> programs_;
+  absl::flat_hash_map<ProgramKey, std::shared_ptr<LoadedProgram>> programs_;
   absl::flat_hash_map<StreamKey, StreamName> streams_;
+  bool on_link_thread_ = false;  // the event at hand is a frame, on the thread that read it
   WorkerCore core_;
 
   std::vector<std::unique_ptr<TaskPool>> dispatch_;  // by device
@@ -176,7 +191,13 @@ void WorkerShell::Impl::OnUp(std::shared_ptr<Link> link) {
   });
 }
 
-void WorkerShell::Impl::OnFrame(proto::ToWorker message) { Enter(FrameIn{std::move(message)}); }
+void WorkerShell::Impl::OnFrame(proto::ToWorker message) {
+  strand_.Run([this, link_thread = std::this_thread::get_id(), event = FrameIn{std::move(message)}]() mutable {
+    on_link_thread_ = std::this_thread::get_id() == link_thread;
+    Handle(std::move(event));
+    on_link_thread_ = false;
+  });
+}
 
 void WorkerShell::Impl::OnLost() {
   strand_.Run([this] {
@@ -216,7 +237,7 @@ void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
     }
     event.info = (*compiled)->info();
     strand_.Run([this, compiled = *std::move(compiled), event = std::move(event)]() mutable {
-      programs_[event.program] = std::move(compiled);
+      programs_[event.program] = std::make_shared<LoadedProgram>(std::move(compiled));
       Handle(std::move(event));
     });
   }));
@@ -225,7 +246,7 @@ void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
 void WorkerShell::Impl::Ask(Life life, const proto::Query& query, std::optional<ProgramKey> program) {
   // A question that names no program is answered at once, not behind compiles.
   if (!program) return Enter(Answered{life, Answer(query, /*program=*/nullptr)});
-  std::shared_ptr<DeviceProgram> held = programs_.at(*program);
+  std::shared_ptr<DeviceProgram> held = programs_.at(*program)->program;
   compilers_->Add(in_flight_.Track([this, life, query, held = std::move(held)] {
     Enter(Answered{life, Answer(query, held.get())});
   }));
@@ -255,24 +276,30 @@ proto::QueryDone WorkerShell::Impl::Answer(const proto::Query& query, DeviceProg
 // ---------------------------------------------------------------- launches
 
 void WorkerShell::Impl::Execute(ExecuteRequest request) {
-  std::shared_ptr<DeviceProgram> program = programs_.at(request.program);
-  const size_t devices = program->devices().size();
+  std::shared_ptr<LoadedProgram> loaded = programs_.at(request.program);
+  const size_t devices = loaded->program->devices().size();
   const size_t parameters = request.arguments.size() / devices;
   Arguments arguments(devices);
   for (size_t i = 0; i < request.arguments.size(); ++i) {
     arguments[i / parameters].push_back(buffers_.at(request.arguments[i]));
   }
+  if (MayRunHere(*loaded)) return RunLaunch(std::move(request), *loaded, arguments);
   TaskPool& thread = *dispatch_[request.thread_device];
   thread.Add(in_flight_.Track(
-      [this, request = std::move(request), program = std::move(program), arguments = std::move(arguments)]() mutable {
-        RunLaunch(std::move(request), *program, arguments);
+      [this, request = std::move(request), loaded = std::move(loaded), arguments = std::move(arguments)]() mutable {
+        RunLaunch(std::move(request), *loaded, arguments);
       }));
 }
 
-void WorkerShell::Impl::RunLaunch(ExecuteRequest request, DeviceProgram& program, const Arguments& arguments) {
+bool WorkerShell::Impl::MayRunHere(const LoadedProgram& loaded) const {
+  return on_link_thread_ && loaded.pace.quick() && loaded.program->devices().size() == 1;
+}
+
+void WorkerShell::Impl::RunLaunch(ExecuteRequest request, LoadedProgram& loaded, const Arguments& arguments) {
   const auto running = std::make_shared<RunningLaunch>();
+  const absl::Time start = clock_.Now();
   absl::StatusOr<Execution> execution =
-      runtime_.Execute(program, arguments, request.options,
+      runtime_.Execute(*loaded.program, arguments, request.options,
                        in_flight_.Track([this, running, launch = request.launch](absl::Status status) {
                          {
                            MutexLock lock(&running->mu);
@@ -283,6 +310,7 @@ void WorkerShell::Impl::RunLaunch(ExecuteRequest request, DeviceProgram& program
                          }
                          Enter(LaunchFinished{launch, std::move(status)});
                        }));
+  loaded.pace.Ran(clock_.Now() - start);
   std::optional<absl::Status> finished;
   {
     MutexLock lock(&running->mu);

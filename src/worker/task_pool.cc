@@ -18,14 +18,18 @@ TaskPool::~TaskPool() {
 }
 
 void TaskPool::Add(Task task) {
-  MutexLock lock(&mu_);
-  tasks_.push_back(std::move(task));
-  if (idle_ > 0) {
-    changed_.Signal();
-  } else if (static_cast<int>(threads_.size()) < max_threads_) {
-    threads_.emplace_back([this] { Work(); });
-    pthread_setname_np(threads_.back().native_handle(), name_.c_str());
+  bool wake = false;
+  {
+    MutexLock lock(&mu_);
+    tasks_.push_back(std::move(task));
+    wake = idle_ > 0;
+    if (!wake && static_cast<int>(threads_.size()) < max_threads_) {
+      threads_.emplace_back([this] { Work(); });
+      pthread_setname_np(threads_.back().native_handle(), name_.c_str());
+    }
   }
+  // Without the lock, which the woken thread would only run into.
+  if (wake) changed_.Signal();
 }
 
 void TaskPool::Work() {
