@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "controller/gate.h"
+#include "ifrt/late_flush.h"
 #include "ifrt/session.h"
 #include "net/data_plane.h"
 
@@ -71,6 +72,7 @@ class IfrtDoor final : public ClientActions {
   absl::StatusOr<std::shared_ptr<IfrtSession>> FindSession(uint64_t key) const;
 
   DataPlane& plane() { return plane_; }
+  LateFlush& late_flush() { return late_flush_; }
 
   void ReplyDone(RequestHeader request, const absl::Status& status) override;
   void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) override;
@@ -94,6 +96,7 @@ class IfrtDoor final : public ClientActions {
   absl::flat_hash_map<SessionId, std::shared_ptr<IfrtSession>> sessions_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::shared_ptr<IfrtSession>> by_key_ ABSL_GUARDED_BY(mutex_);
 
+  LateFlush late_flush_;
   std::unique_ptr<AfterCore> after_;  // null after Stop
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;

@@ -28,6 +28,7 @@ struct IfrtCall {
   uint64_t user_context = 0;
   xla::ifrt::proxy::IfrtRequest::RequestCase kind = xla::ifrt::proxy::IfrtRequest::REQUEST_NOT_SET;
   bool of_deletion = false;  // CheckFuture of a deletion
+  bool waited_for = true;    // the client goes on only when it has the response
 };
 
 class ResponseNumbering {

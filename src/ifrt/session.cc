@@ -2,6 +2,7 @@
 
 #include <grpcpp/support/slice.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -63,6 +64,23 @@ std::vector<uint64_t> NamesOfResults(const IfrtRequest& request) {
   }
 }
 
+// Whether the client needs the response to go on. It does not where it has named all the results, or wants something
+// gone.
+bool IsWaitedFor(const IfrtRequest& request) {
+  switch (request.request_case()) {
+    case IfrtRequest::kDeleteArrayRequest:
+    case IfrtRequest::kDestructArrayRequest:
+    case IfrtRequest::kLoadedExecutableDestructRequest:
+      return false;
+    case IfrtRequest::kLoadedExecutableExecuteRequest:
+      return request.loaded_executable_execute_request().result_array_handle().empty();
+    default:
+      break;
+  }
+  const std::vector<uint64_t> names = NamesOfResults(request);
+  return names.empty() || std::find(names.begin(), names.end(), 0) != names.end();
+}
+
 }  // namespace
 
 IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::string peer, const Parts& parts,
@@ -82,8 +100,10 @@ IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::stri
       downloads_(parts.plane, parts.max_waiting_download_bytes) {}
 
 void IfrtSession::OnRequest(const IfrtRequest& request) {
-  const IfrtCall call{request.request_metadata().op_id(), request.request_metadata().user_context_id(),
-                      request.request_case()};
+  const IfrtCall call{.op_id = request.request_metadata().op_id(),
+                      .user_context = request.request_metadata().user_context_id(),
+                      .kind = request.request_case(),
+                      .waited_for = IsWaitedFor(request)};
   const bool opens = call.kind == IfrtRequest::kInitRequest;
   bool too_many = false;
   if (opens == open_.load(std::memory_order_acquire)) {
@@ -383,14 +403,14 @@ void IfrtSession::WantHostData(HostBufferId buffer, WorkerId worker, StreamId st
 void IfrtSession::Answer(const IfrtCall& call, IfrtResponse& response) {
   MutexLock lock(&output_mutex_);
   numbering_.Stamp(call, response);
-  sink_->Send(Serialize(response));
+  sink_->Send(Serialize(response), call.waited_for);
 }
 
 void IfrtSession::AnswerError(const IfrtCall& call, const absl::Status& status) {
   IfrtResponse response;
   MutexLock lock(&output_mutex_);
   numbering_.StampError(call, status, response);
-  sink_->Send(Serialize(response));
+  sink_->Send(Serialize(response), call.waited_for);
 }
 
 void IfrtSession::PoisonResults(const IfrtRequest& request, const absl::Status& error) {

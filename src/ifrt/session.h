@@ -44,7 +44,9 @@ namespace causeway {
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
-  virtual void Send(grpc::ByteBuffer response) = 0;
+
+  // `soon`: somebody waits for it. Otherwise it may be held back for a moment, to go with the next one.
+  virtual void Send(grpc::ByteBuffer response, bool soon) = 0;
 };
 
 class IfrtSession : public std::enable_shared_from_this<IfrtSession> {

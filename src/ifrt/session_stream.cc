@@ -24,15 +24,24 @@ constexpr char kMetadataKey[] = "ifrt-proxy-grpc-ifrt-session-metadata-bin";
 constexpr char kNameAttribute[] = "causeway_session_name";
 constexpr size_t kMaxNameBytes = 256;
 
+// Responses that are held back at most.
+constexpr size_t kMaxLate = 256;
+
 }  // namespace
 
 // ---------------------------------------------------------------- responses
 
-void SessionStream::Outbox::Send(grpc::ByteBuffer response) {
+void SessionStream::Outbox::Send(grpc::ByteBuffer response, bool soon) {
   MutexLock lock(&mutex_);
   if (stream_ == nullptr || ending_) return;
   queued_bytes_ += static_cast<int64_t>(response.Length());
-  queue_.push_back(std::move(response));
+  if (soon) {
+    soon_.push_back(std::move(response));
+  } else {
+    late_.push_back(std::move(response));
+    if (late_.size() >= kMaxLate) late_is_due_ = true;
+    if (!late_is_due_ && !std::exchange(flush_at_hand_, true)) late_flush_.Add(weak_from_this());
+  }
   if (queued_bytes_ > max_bytes_) {
     ending_ = true;
     why_ = absl::ResourceExhaustedError(
@@ -40,6 +49,13 @@ void SessionStream::Outbox::Send(grpc::ByteBuffer response) {
     // A write to a client that does not read never ends by itself.
     context_->TryCancel();
   }
+  Pump();
+}
+
+void SessionStream::Outbox::Flush() {
+  MutexLock lock(&mutex_);
+  flush_at_hand_ = false;
+  late_is_due_ = !late_.empty();
   Pump();
 }
 
@@ -65,32 +81,38 @@ void SessionStream::Outbox::End(const absl::Status& why) {
 void SessionStream::Outbox::Detach() {
   MutexLock lock(&mutex_);
   stream_ = nullptr;
-  queue_.clear();
+  soon_.clear();
+  late_.clear();
 }
 
 void SessionStream::Outbox::Pump() {
   if (writing_ || finished_ || stream_ == nullptr) return;
   if (ending_) {
     finished_ = true;
-    queue_.clear();
+    soon_.clear();
+    late_.clear();
     stream_->Finish(StatusToGrpc(why_));
     return;
   }
-  if (queue_.empty()) return;
-  out_ = std::move(queue_.front());
-  queue_.pop_front();
+  // The client takes responses in any order.
+  if (soon_.empty() && !late_is_due_) return;
+  std::deque<grpc::ByteBuffer>& queue = soon_.empty() ? late_ : soon_;
+  out_ = std::move(queue.front());
+  queue.pop_front();
+  if (late_.empty()) late_is_due_ = false;
   queued_bytes_ -= static_cast<int64_t>(out_.Length());
   writing_ = true;
   // With more to come, the bytes may wait for it: one system call for both.
   grpc::WriteOptions options;
-  if (!queue_.empty()) options.set_buffer_hint();
+  if (!soon_.empty() || late_is_due_) options.set_buffer_hint();
   stream_->StartWrite(&out_, options);
 }
 
 // ---------------------------------------------------------------- requests
 
 SessionStream::SessionStream(IfrtDoor& door, grpc::CallbackServerContext* context)
-    : door_(door), outbox_(std::make_shared<Outbox>(this, context, door.options().max_unread_response_bytes)) {
+    : door_(door),
+      outbox_(std::make_shared<Outbox>(this, context, door.late_flush(), door.options().max_unread_response_bytes)) {
   if (absl::Status status = Open(context); !status.ok()) {
     Log(LogLevel::kWarning, absl::StrCat("client ", std::string(context->peer()), " refused: ", status.message()));
     outbox_->End(status);

@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "base/mutex.h"
 #include "ifrt/door.h"
+#include "ifrt/late_flush.h"
 #include "ifrt/session.h"
 
 namespace causeway {
@@ -32,12 +33,13 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
 
  private:
   // Responses on their way out.
-  class Outbox final : public ResponseSink {
+  class Outbox final : public ResponseSink, public LateFlush::Holder, public std::enable_shared_from_this<Outbox> {
    public:
-    Outbox(SessionStream* stream, grpc::CallbackServerContext* context, int64_t max_bytes)
-        : max_bytes_(max_bytes), stream_(stream), context_(context) {}
+    Outbox(SessionStream* stream, grpc::CallbackServerContext* context, LateFlush& late_flush, int64_t max_bytes)
+        : max_bytes_(max_bytes), late_flush_(late_flush), stream_(stream), context_(context) {}
 
-    void Send(grpc::ByteBuffer response) override;
+    void Send(grpc::ByteBuffer response, bool soon) override;
+    void Flush() override;
     void WriteDone(bool ok);
 
     // Ends the RPC once the write at hand is done; what is queued is dropped.
@@ -50,16 +52,20 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
     const int64_t max_bytes_;
+    LateFlush& late_flush_;
     Mutex mutex_;
     SessionStream* stream_ ABSL_GUARDED_BY(mutex_);
     grpc::CallbackServerContext* const context_;
+    bool flush_at_hand_ ABSL_GUARDED_BY(mutex_) = false;  // LateFlush will call
+    bool late_is_due_ ABSL_GUARDED_BY(mutex_) = false;    // until the late ones are written
     bool writing_ ABSL_GUARDED_BY(mutex_) = false;
     bool ending_ ABSL_GUARDED_BY(mutex_) = false;
     bool finished_ ABSL_GUARDED_BY(mutex_) = false;
     absl::Status why_ ABSL_GUARDED_BY(mutex_);
     int64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-    std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mutex_);
-    grpc::ByteBuffer out_;  // of the write at hand
+    std::deque<grpc::ByteBuffer> soon_ ABSL_GUARDED_BY(mutex_);
+    std::deque<grpc::ByteBuffer> late_ ABSL_GUARDED_BY(mutex_);  // nobody waits for these
+    grpc::ByteBuffer out_;                                       // of the write at hand
   };
 
   absl::Status Open(grpc::CallbackServerContext* context);

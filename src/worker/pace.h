@@ -1,9 +1,9 @@
 // Whether a program may be executed on the thread that brings its launch, instead of being handed to the device's own.
 //
-// A hand-over costs a wake-up (35 us: NETWORK facts), more than handing a small program to a plugin. But a plugin may run
-// a program inside Execute for as long as it takes, and the thread that reads the controller's frames must not stand
-// still. So a program has to show first, on the device's thread, that Execute returns at once, and loses the right when
-// it once does not.
+// A hand-over costs a wake-up (35 us: NETWORK facts), more than handing a small program to a plugin. But a plugin may
+// run a program inside Execute for as long as it takes, and the thread that reads the controller's frames must not
+// stand still. So a program has to show first, on the device's thread, that Execute returns at once, and loses the
+// right when it once does not.
 //
 //   Pace pace;
 //   if (pace.quick()) { run it here } else { hand it over }
