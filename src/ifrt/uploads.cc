@@ -36,6 +36,8 @@ class HostUploads::Taker final : public StreamSource {
       : entry(std::move(entry)), worker(worker), stream(stream) {}
 
   absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override;
+  void ReadParts(int64_t offset, int64_t max_bytes, size_t max_parts,
+                 std::vector<absl::Span<const char>>& parts) override;
   void OnDone(absl::Status status) override;
 
   const std::shared_ptr<Entry> entry;
@@ -239,9 +241,10 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     Carry(effects);
   }
 
-  absl::Span<const char> Read(Taker& taker, int64_t offset, int64_t max_bytes) {
+  // gRPC cuts what the client sends into pieces of some kilobytes: several of them make one chunk.
+  void Read(Taker& taker, int64_t offset, int64_t max_bytes, size_t max_parts,
+            std::vector<absl::Span<const char>>& parts) {
     Effects effects;
-    absl::Span<const char> bytes;
     {
       MutexLock lock(&mutex_);
       const int64_t used = std::min<int64_t>(offset - taker.base, taker.queue.size());
@@ -249,16 +252,14 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         taker.queue.RemovePrefix(used);
         taker.base += used;
       }
-      if (!taker.queue.empty() && max_bytes > 0) {
-        const size_t length = std::min<size_t>(max_bytes, taker.queue.chunk_begin()->size());
-        taker.current = taker.queue.Subcord(0, length);
-        const absl::string_view view = *taker.current.chunk_begin();
-        bytes = absl::Span<const char>(view.data(), view.size());
+      taker.current = taker.queue.Subcord(0, max_bytes);
+      for (const absl::string_view part : taker.current.Chunks()) {
+        if (max_parts-- == 0) break;
+        parts.emplace_back(part.data(), part.size());
       }
       ResumeLocked(effects);
     }
     Carry(effects);
-    return bytes;
   }
 
   void Done(Taker& taker) {
@@ -415,7 +416,14 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
 };
 
 absl::Span<const char> HostUploads::Taker::Read(int64_t offset, int64_t max_bytes) {
-  return entry->Read(*this, offset, max_bytes);
+  std::vector<absl::Span<const char>> parts;
+  ReadParts(offset, max_bytes, 1, parts);
+  return parts.empty() ? absl::Span<const char>() : parts.front();
+}
+
+void HostUploads::Taker::ReadParts(int64_t offset, int64_t max_bytes, size_t max_parts,
+                                   std::vector<absl::Span<const char>>& parts) {
+  entry->Read(*this, offset, max_bytes, max_parts, parts);
 }
 
 void HostUploads::Taker::OnDone(absl::Status) { entry->Done(*this); }

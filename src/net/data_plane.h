@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -57,6 +58,14 @@ class StreamSource {
   // Up to `max_bytes` bytes from `offset` on, without copying; empty when none are there yet: then the source calls
   // DataPlane::Wake later. The memory stays valid until the next Read, or OnDone.
   virtual absl::Span<const char> Read(int64_t offset, int64_t max_bytes) = 0;
+
+  // The same, for bytes that lie scattered: adds up to `max_parts` parts of them to `parts`, in order, which then
+  // travel as one chunk. What is more than `max_bytes` is left for the next time.
+  virtual void ReadParts(int64_t offset, int64_t max_bytes, size_t max_parts,
+                         std::vector<absl::Span<const char>>& parts) {
+    if (max_parts == 0) return;
+    if (const absl::Span<const char> part = Read(offset, max_bytes); !part.empty()) parts.push_back(part);
+  }
 
   // OK: all bytes were handed to the connection. Otherwise: the receiver's refusal, UNAVAILABLE, or CANCELLED.
   virtual void OnDone(absl::Status status) = 0;

@@ -189,9 +189,11 @@ void StreamMux::EndSend(StreamId id, const absl::Status& why, bool peer_knows) {
     const auto chunk = std::find_if(chunks_.begin() + first_chunk_, chunks_.end(),
                                     [id](const Chunk& chunk) { return chunk.live && chunk.id == id; });
     chunk->live = false;
-    iovec& rest = parts_[chunk->last_part];
-    rescued_.emplace_back(static_cast<const char*>(rest.iov_base), rest.iov_len);
-    rest.iov_base = rescued_.back().data();
+    for (size_t part = std::max(chunk->first_part, first_part_); part <= chunk->last_part; ++part) {
+      iovec& rest = parts_[part];
+      rescued_.emplace_back(static_cast<const char*>(rest.iov_base), rest.iov_len);
+      rest.iov_base = rescued_.back().data();
+    }
   }
   Tell(DataType::kAbort, id, stream.total, why);
   if (peer_knows) ended_.Erase(id);
@@ -412,22 +414,29 @@ void StreamMux::BuildBatch() {
     Sending& stream = it->second;
     stream.queued = false;
     const int64_t most = std::min(kChunkBytes, stream.granted - stream.sent);
-    absl::Span<const char> data = stream.source->Read(stream.sent, most);
+    pieces_.clear();
+    stream.source->ReadParts(stream.sent, most, kPartsPerChunk, pieces_);
     // The source wakes the stream when it has more.
-    if (data.empty()) continue;
-    data = data.subspan(0, static_cast<size_t>(most));
+    if (pieces_.empty()) continue;
     char* const header = headers_[chunks_.size()].data();
+    parts_.push_back({header, kDataHeaderBytes});
+    Chunk chunk{.id = id, .bytes = 0, .first_part = parts_.size(), .last_part = 0, .live = true};
+    for (const absl::Span<const char> piece : pieces_) {
+      const size_t length = std::min(piece.size(), static_cast<size_t>(most) - chunk.bytes);
+      if (length == 0) break;
+      parts_.push_back({const_cast<char*>(piece.data()), length});
+      chunk.bytes += length;
+    }
+    chunk.last_part = parts_.size() - 1;
     WriteDataHeader({.type = DataType::kData,
-                     .length = static_cast<uint32_t>(data.size()),
+                     .length = static_cast<uint32_t>(chunk.bytes),
                      .stream = id,
                      .value = stream.sent,
                      .total = stream.total},
                     header);
-    parts_.push_back({header, kDataHeaderBytes});
-    parts_.push_back({const_cast<char*>(data.data()), data.size()});
-    chunks_.push_back({.id = id, .bytes = data.size(), .last_part = parts_.size() - 1, .live = true});
+    chunks_.push_back(chunk);
+    bytes += chunk.bytes;
     stream.in_batch = true;
-    bytes += data.size();
   }
 }
 

@@ -77,7 +77,9 @@ class StreamMux {
 
  private:
   static constexpr size_t kStagingBytes = 4096;  // holds the largest header with its reason, and little of the data
+  // Together they keep a batch below the 1,024 parts that a system call takes.
   static constexpr size_t kChunksPerBatch = 16;
+  static constexpr size_t kPartsPerChunk = 48;
 
   struct Receiving {
     int64_t total;
@@ -120,8 +122,9 @@ class StreamMux {
   struct Chunk {
     StreamId id;
     size_t bytes;
-    size_t last_part;  // index in parts_
-    bool live;         // false: its stream has ended
+    size_t first_part;  // of its bytes, behind the header; index in parts_
+    size_t last_part;
+    bool live;  // false: its stream has ended
   };
 
   void Say(const DataHeader& header, absl::string_view reason = {});
@@ -162,12 +165,13 @@ class StreamMux {
   Payload payload_;
   std::vector<char> waste_;  // where dropped bytes go
 
-  std::string control_;          // messages that wait for the next batch
-  std::string control_writing_;  // those of this batch
-  std::deque<StreamId> ready_;   // streams whose turn comes; may name some that have ended
-  std::vector<iovec> parts_;     // of this batch
-  size_t first_part_ = 0;        // parts before it are written
-  std::vector<Chunk> chunks_;    // of this batch, in order
+  std::string control_;                         // messages that wait for the next batch
+  std::string control_writing_;                 // those of this batch
+  std::deque<StreamId> ready_;                  // streams whose turn comes; may name some that have ended
+  std::vector<iovec> parts_;                    // of this batch
+  size_t first_part_ = 0;                       // parts before it are written
+  std::vector<Chunk> chunks_;                   // of this batch, in order
+  std::vector<absl::Span<const char>> pieces_;  // of the chunk that is added to it
   size_t first_chunk_ = 0;
   std::array<std::array<char, kDataHeaderBytes>, kChunksPerBatch> headers_;
   std::deque<std::string> rescued_;  // what is still to be written of chunks whose stream has ended

@@ -87,6 +87,30 @@ std::string Drain(StreamMux& mux, size_t piece = 1 << 30) {
 
 constexpr StreamId kId{42};
 
+// Bytes that lie in parts of `part_bytes` each, in memory that is overwritten when the stream has ended.
+class ScatteredSource final : public StreamSource {
+ public:
+  ScatteredSource(StreamId id, int64_t total, int64_t part_bytes) : bytes_(total), part_bytes_(part_bytes) {
+    for (int64_t i = 0; i < total; ++i) bytes_[i] = ByteOf(id, i);
+  }
+
+  absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override {
+    return absl::MakeConstSpan(bytes_).subspan(offset, std::min(part_bytes_, max_bytes));
+  }
+  // More than it is asked for, which it may.
+  void ReadParts(int64_t offset, int64_t max_bytes, size_t max_parts,
+                 std::vector<absl::Span<const char>>& parts) override {
+    for (const int64_t end = offset + max_bytes; offset < end && max_parts-- > 0; offset += parts.back().size()) {
+      parts.push_back(absl::MakeConstSpan(bytes_).subspan(offset, part_bytes_));
+    }
+  }
+  void OnDone(absl::Status) override { std::fill(bytes_.begin(), bytes_.end(), '\xee'); }
+
+ private:
+  std::vector<char> bytes_;
+  const int64_t part_bytes_;
+};
+
 class StreamMuxTest : public ::testing::Test {
  protected:
   StreamMuxTest() { mux_.Connected(); }
@@ -259,6 +283,26 @@ TEST_F(StreamMuxTest, StreamsThatALostConnectionEndedAreToldOnTheNextOne) {
   EXPECT_EQ(Drain(mux_), End(DataType::kRefuse, kId, absl::UnavailableError("lost")) +
                              End(DataType::kAbort, StreamId{50}, absl::UnavailableError("lost")));
   EXPECT_FALSE(mux_.WantsConnection());
+}
+
+TEST_F(StreamMuxTest, WhatLiesScatteredTravelsAsOneChunk) {
+  mux_.Send(kId, 1000, std::make_shared<ScatteredSource>(kId, 1000, 90));
+  ASSERT_TRUE(Feed(mux_, Grant(kId, 400, 1000)).ok());
+  EXPECT_EQ(Drain(mux_, 7), Data(kId, 0, 400, 1000)) << "no more than was granted, however many parts it takes";
+  ASSERT_TRUE(Feed(mux_, Grant(kId, 600, 1000)).ok());
+  EXPECT_EQ(Drain(mux_), Data(kId, 400, 600, 1000));
+}
+
+TEST_F(StreamMuxTest, AScatteredChunkThatIsHalfWrittenIsCompletedWhenItsStreamEnds) {
+  mux_.Send(kId, 1000, std::make_shared<ScatteredSource>(kId, 1000, 90));
+  ASSERT_TRUE(Feed(mux_, Grant(kId, 1000, 1000)).ok());
+  const absl::Span<const iovec> parts = mux_.WriteBuffers();
+  std::string bytes;
+  for (const iovec& part : parts.subspan(0, 3)) bytes.append(static_cast<const char*>(part.iov_base), part.iov_len);
+  mux_.Written(bytes.size());
+  mux_.Cancel(kId, absl::AbortedError("enough"));
+  EXPECT_EQ(bytes + Drain(mux_, 50),
+            Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough")));
 }
 
 TEST_F(StreamMuxTest, ALongReasonIsCut) {
