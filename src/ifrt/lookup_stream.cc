@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
@@ -21,6 +22,43 @@ namespace causeway {
 namespace {
 
 namespace wire = ::xla::ifrt::proxy;
+
+// Memory of chunks that have been written, for the next ones: fresh memory would cost a page fault every 4 KiB. Keeps
+// no more than one stream has under way.
+class ChunkPool {
+ public:
+  // Lives as long as the process: gRPC gives slices back when it likes.
+  static ChunkPool& Instance() {
+    static ChunkPool& pool = *new ChunkPool;
+    return pool;
+  }
+
+  grpc::Slice Take(int64_t bytes) {
+    if (bytes < kChunkBytes) return grpc::Slice(grpc_slice_malloc(bytes), grpc::Slice::STEAL_REF);
+    std::unique_ptr<char[]> chunk;
+    {
+      MutexLock lock(&mutex_);
+      if (!idle_.empty()) {
+        chunk = std::move(idle_.back());
+        idle_.pop_back();
+      }
+    }
+    if (chunk == nullptr) chunk.reset(new char[kChunkBytes]);
+    return grpc::Slice(chunk.release(), kChunkBytes, [](void* memory) { Instance().Give(static_cast<char*>(memory)); });
+  }
+
+ private:
+  static constexpr size_t kMaxIdle = kStreamWindowBytes / kChunkBytes;
+
+  void Give(char* memory) {
+    std::unique_ptr<char[]> chunk(memory);
+    MutexLock lock(&mutex_);
+    if (idle_.size() < kMaxIdle) idle_.push_back(std::move(chunk));
+  }
+
+  Mutex mutex_;
+  std::vector<std::unique_ptr<char[]>> idle_ ABSL_GUARDED_BY(mutex_);
+};
 
 // A message around `data`, which it shares.
 grpc::ByteBuffer Message(grpc::Slice data) {
@@ -135,8 +173,7 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 absl::Span<char> Passage::Buffer(int64_t offset, int64_t length) {
   MutexLock lock(&mutex_);
   if (!chunk_) {
-    const int64_t size = std::min(kChunkBytes, total_ - offset);
-    chunk_.emplace(grpc_slice_malloc_large(size), grpc::Slice::STEAL_REF);
+    chunk_ = ChunkPool::Instance().Take(std::min(kChunkBytes, total_ - offset));
     filled_ = 0;
   }
   char* const begin = reinterpret_cast<char*>(const_cast<uint8_t*>(chunk_->begin()));
