@@ -58,6 +58,8 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.token = token;
   options.core.heartbeat = absl::Seconds(flags.heartbeat_s);
   options.core.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  options.core.limits.launches_per_device = flags.pressure.launches_in_flight;
+  options.core.limits.items = flags.pressure.work_in_flight;
   options.control_address = flags.control_address;
   options.data_address = flags.data_address;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));

@@ -15,6 +15,19 @@
 namespace causeway {
 namespace {
 
+void AddPressure(CLI::App& sub, PressureFlags& flags) {
+  sub.add_option("--launches-in-flight", flags.launches_in_flight,
+                 "Launches of one client that may wait on one device; then it has to wait itself")
+      ->envname("CAUSEWAY_LAUNCHES_IN_FLIGHT")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
+      ->capture_default_str();
+  sub.add_option("--work-in-flight", flags.work_in_flight,
+                 "Launches, copies and uploads of one client that may be under way; then it has to wait itself")
+      ->envname("CAUSEWAY_WORK_IN_FLIGHT")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
+      ->capture_default_str();
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -54,6 +67,7 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
   sub->add_option("--large-transfer-dir", flags.large_transfer_directory,
                   "Folder shared with clients through which they may hand over large arrays")
       ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
+  AddPressure(*sub, flags.pressure);
 }
 
 void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
@@ -111,6 +125,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_option("--ready-fd", flags.ready_fd,
                   "Write one JSON line to this file descriptor when ready (for a parent process)");
   sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for all workers")->capture_default_str();
+  AddPressure(*sub, flags.pressure);
 }
 
 void AddStatus(CLI::App& app, StatusFlags& flags) {

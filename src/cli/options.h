@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "controller/load.h"
 
 namespace causeway {
 
@@ -15,6 +16,12 @@ namespace causeway {
 inline constexpr char kDefaultClientAddress[] = "127.0.0.1:29000";
 inline constexpr char kDefaultControlAddress[] = "127.0.0.1:29001";
 inline constexpr char kDefaultDataAddress[] = "127.0.0.1:0";
+
+// What clients may have under way, of `causeway controller` and `causeway up` alike.
+struct PressureFlags {
+  int64_t launches_in_flight = LoadLimits().launches_per_device;
+  int64_t work_in_flight = LoadLimits().items;
+};
 
 struct ControllerFlags {
   std::vector<std::string> client_addresses = {kDefaultClientAddress};
@@ -26,6 +33,7 @@ struct ControllerFlags {
   double heartbeat_s = 1;
   double heartbeat_timeout_s = 10;
   std::string large_transfer_directory;
+  PressureFlags pressure;
 };
 
 struct UpFlags {
@@ -40,6 +48,7 @@ struct UpFlags {
   bool exit_with_stdin = false;
   int ready_fd = -1;
   double timeout_s = 120;
+  PressureFlags pressure;
 };
 
 struct StatusFlags {

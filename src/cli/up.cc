@@ -99,6 +99,14 @@ class Up {
                                           "--data-address",
                                           "unix:" + dir_ + "/controller.data"};
     if (flags_.slices) arguments.push_back("--slices");
+    const std::pair<const char*, int64_t> limits[] = {
+        {"--launches-in-flight", flags_.pressure.launches_in_flight},
+        {"--work-in-flight", flags_.pressure.work_in_flight},
+    };
+    for (const auto& [flag, value] : limits) {
+      arguments.push_back(flag);
+      arguments.push_back(absl::StrCat(value));
+    }
     ASSIGN_OR_RETURN(Child controller, Child::Start(arguments, dir_ + "/controller.log"));
     controller_.push_back(std::move(controller));
     for (int island = 0; island < flags_.islands; ++island) {

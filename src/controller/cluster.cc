@@ -76,6 +76,7 @@ absl::StatusOr<WorkerSlot*> Cluster::Join(const proto::Hello& hello, LinkId link
 
 void Cluster::Leave(WorkerSlot& slot, absl::Status why) {
   slot.alive = false;
+  slot.full = false;
   slot.lost_because = std::move(why);
   slot.accounts.Clear();
   by_link_.erase(slot.link);

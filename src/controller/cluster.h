@@ -33,6 +33,7 @@ struct WorkerSlot {
   proto::Hello hello;
   bool alive = false;
   LinkId link{0};            // while alive
+  bool full = false;         // more waits to be sent to it than is good
   uint64_t incarnation = 0;  // counts this slot's lives
   absl::Time last_heard;
   absl::Status lost_because;

@@ -40,6 +40,7 @@ ControllerCore::~ControllerCore() = default;
 void ControllerCore::Handle(Event event, absl::Time now, ControllerActions& out) {
   impl_->now_ = now;
   impl_->out_ = &out;
+  impl_->acting_ = SessionId{0};
   std::visit(
       [this, &out](auto& e) {
         const RequestHeader* request = RequestOf(e);
@@ -48,6 +49,7 @@ void ControllerCore::Handle(Event event, absl::Time now, ControllerActions& out)
           out.ReplyDone(*request, absl::FailedPreconditionError("the session is not open"));
           return;
         }
+        if (request != nullptr) impl_->acting_ = request->session;
         impl_->On(e);
       },
       event);
@@ -122,7 +124,7 @@ void ControllerCore::Impl::On(OpenSession& e) {
     return;
   }
   cluster_.AssignDeviceIds();
-  auto session = std::make_unique<Session>();
+  auto session = std::make_unique<Session>(options_.limits);
   session->id = e.request.session;
   session->name = std::move(e.name);
   session->peer = std::move(e.peer);
@@ -144,11 +146,35 @@ void ControllerCore::Impl::On(CloseSession& e) {
   }
 }
 
+void ControllerCore::Impl::Began(Session& session, const Load::Item& item) {
+  session.load.Add(item);
+  TellThrottled(session);
+}
+
+void ControllerCore::Impl::Ended(SessionId id, const Load::Item& item) {
+  Session* session = FindSession(id);
+  if (session == nullptr) return;
+  session->load.Remove(item);
+  TellThrottled(*session);
+}
+
+void ControllerCore::Impl::TellThrottled(Session& session) {
+  if (session.load.is_over() == session.throttled) return;
+  session.throttled = !session.throttled;
+  out_->Throttle(session.id, session.throttled);
+}
+
 // ---------------------------------------------------------------- workers
 
 void ControllerCore::Impl::Send(WorkerId worker, const proto::ToWorker& message) {
   const WorkerSlot& slot = cluster_.slot(worker);
-  if (slot.alive) out_->Send(slot.link, message);
+  if (!slot.alive) return;
+  out_->Send(slot.link, message);
+  if (!slot.full) return;
+  if (Session* session = FindSession(acting_)) {
+    session->load.AddSlowWorker(worker);
+    TellThrottled(*session);
+  }
 }
 
 absl::Status ControllerCore::Impl::Lost(const WorkerSlot& slot) const {
@@ -240,6 +266,23 @@ void ControllerCore::Impl::On(LinkClosed& e) {
   if (WorkerSlot* slot = cluster_.OnLink(e.link)) Lose(*slot, e.why, /*close_link=*/false);
 }
 
+void ControllerCore::Impl::On(LinkFull& e) {
+  WorkerSlot* slot = cluster_.OnLink(e.link);
+  if (slot == nullptr) return;
+  slot->full = e.full;
+  if (!e.full) ReleaseFrom(slot->id);
+}
+
+void ControllerCore::Impl::ReleaseFrom(WorkerId worker) {
+  std::vector<Session*> sessions;
+  for (const auto& [id, session] : sessions_) sessions.push_back(session.get());
+  std::sort(sessions.begin(), sessions.end(), [](const Session* a, const Session* b) { return a->id < b->id; });
+  for (Session* session : sessions) {
+    session->load.RemoveSlowWorker(worker);
+    TellThrottled(*session);
+  }
+}
+
 void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool close_link) {
   if (close_link) out_->CloseLink(slot.link, why);
   cluster_.Leave(slot, why);
@@ -259,8 +302,9 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   }
   std::sort(launches.begin(), launches.end());
   for (LaunchNumber number : launches) {
-    const auto future = std::move(launches_.extract(number).mapped().future);
-    future->Fail(lost, *out_);
+    const PendingLaunch launch = std::move(launches_.extract(number).mapped());
+    launch.future->Fail(lost, *out_);
+    Ended(launch.session, launch.load());
   }
   std::vector<ArrayId> makes;
   for (const auto& [id, make] : makes_) makes.push_back(id);
@@ -268,8 +312,9 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   for (ArrayId id : makes) {
     PendingMake& make = makes_[id];
     if (make.reports.contains(slot.id)) {
-      const auto future = std::move(makes_.extract(id).mapped().future);
-      future->Fail(lost, *out_);
+      const PendingMake ended = std::move(makes_.extract(id).mapped());
+      ended.future->Fail(lost, *out_);
+      Ended(SessionOf(id), ended.load());
     } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
       // The makers wait for data that will not come; they report the error like any other.
       proto::ToWorker message;
@@ -290,6 +335,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   for (RequestHeader request : take(fetches_)) out_->ReplyFetched(request, lost);
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second == slot.id; });
+  ReleaseFrom(slot.id);
   SendPeers();
 }
 
@@ -386,6 +432,8 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_programs(static_cast<int64_t>(session->programs.size()));
     out.set_launches(session->launches);
     out.set_launches_waiting(waiting[session->id]);
+    out.set_in_flight(session->load.items());
+    out.set_held_back(session->throttled);
     int64_t bytes = 0;
     int64_t arrays = 0;
     for (const auto& [id, array] : session->arrays) {

@@ -18,6 +18,7 @@
 
 #include "absl/time/time.h"
 #include "controller/events.h"
+#include "controller/load.h"
 
 namespace causeway {
 
@@ -27,6 +28,7 @@ struct ControllerOptions {
   absl::Duration heartbeat_timeout = absl::Seconds(10);
   std::string data_address;  // where the controller's data plane listens, for workers
   uint64_t key_seed = 0;     // of the data plane's keys: random when live
+  LoadLimits limits;
 };
 
 // One device of the cluster, as sessions see it.

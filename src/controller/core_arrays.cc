@@ -85,14 +85,17 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
   return CheckDevices(spec.sharding->devices());
 }
 
-void ControllerCore::Impl::StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
-                                     std::vector<WorkerId> senders) {
+void ControllerCore::Impl::StartMake(Session& session, ArrayId id, Array& array,
+                                     absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders,
+                                     int64_t frame_bytes) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts)};
-  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders)};
+  PendingMake& make = makes_[id];
+  make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), frame_bytes};
+  Began(session, make.load());
 }
 
 // ---------------------------------------------------------------- host data
@@ -120,6 +123,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   if (!array.ok()) return Refuse(session, e.request, {e.array}, array.status());
 
   absl::flat_hash_map<WorkerId, int> reports;
+  int64_t frame_bytes = 0;
   const Sharding& sharding = *e.spec->sharding;
   for (HostPiece& piece : e.pieces) {
     if (piece.shards.empty()) continue;
@@ -145,13 +149,14 @@ void ControllerCore::Impl::On(PutArray& e) {
         made->set_device(place.local_index);
       }
       ++reports[worker];
+      const bool in_frame = piece.total_bytes <= kInlineBytes;
+      if (in_frame) frame_bytes += piece.total_bytes;
       if (piece.data) {
         put->set_data(*piece.data);
         Send(worker, message);
         continue;
       }
       const StreamId stream = NextStream();
-      const bool in_frame = piece.total_bytes <= kInlineBytes;
       message.mutable_receive_host()->set_stream(Raw(stream));
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
       if (in_frame) host_data_wanted_[stream] = worker;
@@ -160,7 +165,7 @@ void ControllerCore::Impl::On(PutArray& e) {
                          worker == workers.back());
     }
   }
-  StartMake(e.array, **array, std::move(reports), {});
+  StartMake(session, e.array, **array, std::move(reports), {}, frame_bytes);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
@@ -186,12 +191,15 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
   future->PartDone(FromProto(done.status()), *out_);
-  if (future->done()) makes_.erase(id);
+  if (!future->done()) return;
+  const Load::Item load = found->second.load();
+  makes_.erase(found);
+  Ended(SessionOf(id), load);
 }
 
 // ---------------------------------------------------------------- copies
 
-void ControllerCore::Impl::RunPlan(ArrayId target, Array& array, const CopyPlan& plan) {
+void ControllerCore::Impl::RunPlan(Session& session, ArrayId target, Array& array, const CopyPlan& plan) {
   absl::flat_hash_map<WorkerId, int> reports;
   for (WorkerId worker : plan.makers) reports[worker] = 1;
   for (const auto& [worker, copy] : plan.messages) {
@@ -199,7 +207,7 @@ void ControllerCore::Impl::RunPlan(ArrayId target, Array& array, const CopyPlan&
     *message.mutable_copy() = copy;
     Send(worker, message);
   }
-  StartMake(target, array, std::move(reports), plan.senders);
+  StartMake(session, target, array, std::move(reports), plan.senders, /*frame_bytes=*/0);
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {
@@ -240,7 +248,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       continue;
     }
     RunPlan(
-        e.targets[i], **target,
+        session, e.targets[i], **target,
         PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
   }
   if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
@@ -277,7 +285,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       (*target)->error = error;
       continue;
     }
-    RunPlan(e.targets[i], **target,
+    RunPlan(session, e.targets[i], **target,
             PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
                         [this] { return NextStream(); }));
   }

@@ -28,6 +28,7 @@ struct Sink : ControllerActions {
   void ReplyFetched(RequestHeader, absl::StatusOr<Fetched>) override {}
   void ReplyQuery(RequestHeader, absl::StatusOr<proto::QueryDone>) override {}
   void WantHostData(SessionId, HostBufferId, WorkerId, StreamId, int64_t, bool, bool) override {}
+  void Throttle(SessionId, bool) override {}
   void Send(LinkId, const proto::ToWorker& message) override {
     if (message.has_launch()) last_launch = message.launch().number();
     bytes = message.SerializeAsString();

@@ -40,6 +40,7 @@ class ControllerCore::Impl {
   void On(QueryProgram& e);
   void On(WorkerFrame& e);
   void On(LinkClosed& e);
+  void On(LinkFull& e);
   void On(Tick& e);
 
   proto::ClusterStatus Status(absl::Time now) const;
@@ -50,6 +51,7 @@ class ControllerCore::Impl {
   // Where the event at hand takes its time and leaves its actions. Set by Handle.
   absl::Time now_;
   ControllerActions* out_ = nullptr;
+  SessionId acting_{0};  // whose request it is; 0: nobody's
 
   const ControllerOptions options_;
   std::string client_address_;
@@ -62,6 +64,9 @@ class ControllerCore::Impl {
     SessionId session;
     std::shared_ptr<const ProgramView> program;
     WorkerId worker;
+    int64_t bytes = 0;
+
+    Load::Item load() const { return {program->devices.front(), bytes}; }
   };
 
   // An array in the making: which workers still have to report how often, and who sends to them.
@@ -69,6 +74,9 @@ class ControllerCore::Impl {
     std::shared_ptr<Future> future;
     absl::flat_hash_map<WorkerId, int> reports;
     std::vector<WorkerId> senders;
+    int64_t bytes = 0;
+
+    Load::Item load() const { return {std::nullopt, bytes}; }
   };
 
   struct PendingCompile {
@@ -92,6 +100,14 @@ class ControllerCore::Impl {
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);
 
+  // Account for the work that sessions have in flight; those that are gone have none.
+  void Began(Session& session, const Load::Item& item);
+  void Ended(SessionId session, const Load::Item& item);
+  void TellThrottled(Session& session);
+
+  // `worker` takes frames again, or is lost.
+  void ReleaseFrom(WorkerId worker);
+
   // OK, or DATA_LOSS naming the worker that is gone.
   absl::Status CheckAlive(WorkerId worker) const;
   absl::Status Lost(const WorkerSlot& slot) const;
@@ -111,12 +127,14 @@ class ControllerCore::Impl {
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
-  void StartMake(ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders);
+  // `frame_bytes` is what travels in control frames for it.
+  void StartMake(Session& session, ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
+                 std::vector<WorkerId> senders, int64_t frame_bytes);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
 
   // Carries out a planned copy into the new array `target`.
-  void RunPlan(ArrayId target, Array& array, const CopyPlan& plan);
+  void RunPlan(Session& session, ArrayId target, Array& array, const CopyPlan& plan);
 
   // Tells each worker which names go.
   void DropNames(std::vector<std::pair<WorkerId, ArrayId>> names);

@@ -14,6 +14,10 @@ namespace {
 
 constexpr size_t kMaxProgramsPerSession = 1 << 20;
 
+// What a launch takes in a frame, about: for itself, and for each array that it names.
+constexpr int64_t kLaunchBytes = 32;
+constexpr int64_t kNameBytes = 10;
+
 std::string Describe(ProgramId id) { return absl::StrCat("program ", Raw(id) & kMaxPerSession); }
 
 std::vector<ArrayId> ResultsOf(const LaunchProgram& e) {
@@ -206,7 +210,10 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   }
   if (program.incarnation != cluster_.slot(program.worker).incarnation) TellProgram(program);
   const LaunchNumber number{++last_launch_};
-  launches_[number] = PendingLaunch{std::move(future), session.id, program.view, program.worker};
+  const int64_t bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
+  PendingLaunch& pending = launches_[number];
+  pending = PendingLaunch{std::move(future), session.id, program.view, program.worker, bytes};
+  const Load::Item load = pending.load();
   SendLaunch(program.worker, number, e);
   for (int32_t i : view.info.donated_parameters()) {
     if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
@@ -214,6 +221,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     session.arrays[e.arguments[i]].deleted = true;
   }
   out_->ReplyDone(e.request, absl::OkStatus());
+  Began(session, load);
 }
 
 void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e) {
@@ -231,9 +239,10 @@ void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, cons
 void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone& done) {
   const auto found = launches_.find(LaunchNumber{done.number()});
   if (found == launches_.end() || found->second.worker != worker) return;
-  const std::shared_ptr<Future> future = std::move(found->second.future);
+  const PendingLaunch launch = std::move(found->second);
   launches_.erase(found);
-  future->PartDone(FromProto(done.status()), *out_);
+  launch.future->PartDone(FromProto(done.status()), *out_);
+  Ended(launch.session, launch.load());
 }
 
 // ---------------------------------------------------------------- asking

@@ -218,13 +218,19 @@ struct LinkClosed {
   absl::Status why;
 };
 
+// More waits to be sent on the link than is good (`full`), or again little.
+struct LinkFull {
+  LinkId link;
+  bool full = false;
+};
+
 // Time has passed. Wanted every 100 ms or so.
 struct Tick {};
 
 using Event =
     std::variant<OpenSession, CloseSession, PutArray, HostDataArrived, CompileProgram, DropProgram, LaunchProgram,
                  CopyArrays, ReshardArrays, AliasShards, MakeErrorArrays, DeleteArrays, DestructArrays, WaitReady,
-                 FetchShard, QueryDefaultLayout, QueryProgram, WorkerFrame, LinkClosed, Tick>;
+                 FetchShard, QueryDefaultLayout, QueryProgram, WorkerFrame, LinkClosed, LinkFull, Tick>;
 
 // ---------------------------------------------------------------- actions
 
@@ -252,6 +258,12 @@ class ClientActions {
   // that no more will be asked for (the door drops the buffer once served).
   virtual void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
                             int64_t total_bytes, bool in_frame, bool last) = 0;
+
+  // The session has as much work in flight as it may (`hold`), or again room for more. While it is held, the door is to
+  // leave its client's requests unread; those that come all the same are carried out. Called on changes only. The
+  // release never depends on a request that is held back: what is in flight ends by itself, or with the data that the
+  // client sends for it elsewhere.
+  virtual void Throttle(SessionId session, bool hold) = 0;
 };
 
 // All that the core wants done. Carried out by the shell, in order. Implementations must not call back into the core.

@@ -16,6 +16,7 @@
 #include "controller/cluster.h"
 #include "controller/events.h"
 #include "controller/future.h"
+#include "controller/load.h"
 
 namespace causeway {
 
@@ -47,11 +48,15 @@ struct Program {
 };
 
 struct Session {
+  explicit Session(const LoadLimits& limits) : load(limits) {}
+
   SessionId id;
   std::string name;
   std::string peer;
   absl::Time opened;
   int64_t launches = 0;
+  Load load;
+  bool throttled = false;  // as its door was told last
   absl::flat_hash_map<ArrayId, Array> arrays;
   absl::flat_hash_map<ProgramId, Program> programs;
 };

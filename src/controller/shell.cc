@@ -40,6 +40,7 @@ class ControllerShell::Connection final : public LinkHandler {
     shell_.Handle(std::move(event));
   }
   void OnClosed(absl::Status why) override { shell_.Closed(id_, why); }
+  void OnFull(bool full) override { shell_.Handle(LinkFull{id_, full}); }
 
   Link& link() { return *link_; }
   bool IsStranger() const { return !introduced_; }
@@ -214,6 +215,10 @@ void ControllerShell::ReplyQuery(RequestHeader request, absl::StatusOr<proto::Qu
 void ControllerShell::WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
                                    int64_t total_bytes, bool in_frame, bool last) {
   if (door_ != nullptr) door_->WantHostData(session, buffer, worker, stream, total_bytes, in_frame, last);
+}
+
+void ControllerShell::Throttle(SessionId session, bool hold) {
+  if (door_ != nullptr) door_->Throttle(session, hold);
 }
 
 }  // namespace causeway

@@ -73,6 +73,7 @@ class ControllerShell final : public CoreGate, private ControllerActions {
   void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) override;
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override;
+  void Throttle(SessionId session, bool hold) override;
   void Send(LinkId link, const proto::ToWorker& message) override;
   void CloseLink(LinkId link, const absl::Status& why) override;
   void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) override;

@@ -184,7 +184,7 @@ int IfrtDoor::session_count() const {
 }
 
 absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string name, std::string peer,
-                                                                   std::shared_ptr<ResponseSink> sink) {
+                                                                   std::shared_ptr<SessionPeer> stream) {
   std::random_device random;
   MutexLock lock(&mutex_);
   if (static_cast<int>(sessions_.size()) >= options_.max_sessions || last_session_ >= kMaxSession) {
@@ -196,7 +196,7 @@ absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string n
   IfrtSession::Parts parts{&gate_,         after_.get(), &plane_, options_.uploads, options_.max_waiting_download_bytes,
                            options_.slices};
   const SessionId id{++last_session_};
-  auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(sink));
+  auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(stream));
   sessions_[id] = session;
   by_key_[key] = session;
   return session;
@@ -253,6 +253,10 @@ void IfrtDoor::ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone
 void IfrtDoor::WantHostData(SessionId id, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                             bool in_frame, bool last) {
   if (const auto session = Find(id)) session->WantHostData(buffer, worker, stream, total_bytes, in_frame, last);
+}
+
+void IfrtDoor::Throttle(SessionId id, bool hold) {
+  if (const auto session = Find(id)) session->Throttle(hold);
 }
 
 }  // namespace causeway

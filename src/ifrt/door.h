@@ -63,7 +63,7 @@ class IfrtDoor final : public ClientActions {
 
   // For the service. RESOURCE_EXHAUSTED: there are max_sessions.
   absl::StatusOr<std::shared_ptr<IfrtSession>> OpenSession(std::string name, std::string peer,
-                                                           std::shared_ptr<ResponseSink> sink);
+                                                           std::shared_ptr<SessionPeer> stream);
 
   // The client is gone. Returns at once; may be called from anywhere, more than once.
   void CloseSession(const std::shared_ptr<IfrtSession>& session);
@@ -80,6 +80,7 @@ class IfrtDoor final : public ClientActions {
   void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) override;
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override;
+  void Throttle(SessionId session, bool hold) override;
 
  private:
   class Service;

@@ -19,8 +19,8 @@ namespace wire = ::xla::ifrt::proxy;
 using wire::IfrtRequest;
 using wire::IfrtResponse;
 
-// Requests of one client that wait for their reply: a client that asks without end is told so.
-constexpr size_t kMaxPending = 1 << 20;
+// Answers that one client may wait for. Past that its requests are left unread, until half of them were given.
+constexpr size_t kMaxPending = 4096;
 
 grpc::ByteBuffer Serialize(const IfrtResponse& response) {
   grpc::Slice slice(response.ByteSizeLong());
@@ -84,7 +84,7 @@ bool IsWaitedFor(const IfrtRequest& request) {
 }  // namespace
 
 IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::string peer, const Parts& parts,
-                         std::shared_ptr<ResponseSink> sink)
+                         std::shared_ptr<SessionPeer> stream)
     : id_(id),
       key_(key),
       name_(std::move(name)),
@@ -92,7 +92,7 @@ IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::stri
       gate_(parts.gate),
       after_(parts.after),
       slices_(parts.slices),
-      sink_(std::move(sink)),
+      stream_(std::move(stream)),
       uploads_(std::make_shared<HostUploads>(
           parts.plane,
           [gate = parts.gate, after = parts.after](HostDataArrived data) { after->Enter(*gate, std::move(data)); },
@@ -105,21 +105,10 @@ void IfrtSession::OnRequest(const IfrtRequest& request) {
                       .kind = request.request_case(),
                       .waited_for = IsWaitedFor(request)};
   const bool opens = call.kind == IfrtRequest::kInitRequest;
-  bool too_many = false;
   if (opens == open_.load(std::memory_order_acquire)) {
     AnswerError(call, absl::FailedPreconditionError(opens ? "this session has been opened already"
                                                           : "the first request of a session must be Init"));
     return;
-  }
-  {
-    MutexLock lock(&mutex_);
-    too_many = pending_.size() >= kMaxPending;
-  }
-  if (too_many) {
-    const absl::Status status = absl::ResourceExhaustedError(
-        absl::StrCat("this session has ", kMaxPending, " requests waiting; wait for some of them"));
-    PoisonResults(request, status);
-    return AnswerError(call, status);
   }
   ForgetNow();
   if (absl::Status status = Dispatch(call, request); !status.ok()) {
@@ -329,6 +318,10 @@ RequestHeader IfrtSession::Expect(Pending pending) {
   MutexLock lock(&mutex_);
   const Ticket ticket{++last_ticket_};
   pending_.emplace(ticket, std::move(pending));
+  if (!too_many_pending_ && pending_.size() >= kMaxPending) {
+    too_many_pending_ = true;
+    Hold(HoldReason::kOpenRequests, true);
+  }
   return RequestHeader{id_, ticket};
 }
 
@@ -362,7 +355,16 @@ IfrtSession::Pending IfrtSession::TakePending(Ticket ticket) {
   if (it == pending_.end()) return OnDone();
   Pending pending = std::move(it->second);
   pending_.erase(it);
+  if (too_many_pending_ && pending_.size() <= kMaxPending / 2) {
+    too_many_pending_ = false;
+    Hold(HoldReason::kOpenRequests, false);
+  }
   return pending;
+}
+
+void IfrtSession::Hold(HoldReason reason, bool hold) {
+  // In the order of the core's calls; only the reading itself is for later.
+  if (stream_->Hold(reason, hold)) after_->Do([stream = stream_] { stream->GoOn(); });
 }
 
 void IfrtSession::Done(Ticket ticket, const absl::Status& status) {
@@ -403,14 +405,14 @@ void IfrtSession::WantHostData(HostBufferId buffer, WorkerId worker, StreamId st
 void IfrtSession::Answer(const IfrtCall& call, IfrtResponse& response) {
   MutexLock lock(&output_mutex_);
   numbering_.Stamp(call, response);
-  sink_->Send(Serialize(response), call.waited_for);
+  stream_->Send(Serialize(response), call.waited_for);
 }
 
 void IfrtSession::AnswerError(const IfrtCall& call, const absl::Status& status) {
   IfrtResponse response;
   MutexLock lock(&output_mutex_);
   numbering_.StampError(call, status, response);
-  sink_->Send(Serialize(response), call.waited_for);
+  stream_->Send(Serialize(response), call.waited_for);
 }
 
 void IfrtSession::PoisonResults(const IfrtRequest& request, const absl::Status& error) {

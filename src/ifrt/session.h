@@ -1,7 +1,7 @@
 // One client: its requests become events of the core, the core's replies become its responses.
 //
-//   auto session = std::make_shared<IfrtSession>(id, key, "train.py", "unix:", parts, sink);
-//   session->OnRequest(request);                       // every request gets exactly one response, through the sink
+//   auto session = std::make_shared<IfrtSession>(id, key, "train.py", "unix:", parts, stream);
+//   session->OnRequest(request);                       // every request gets exactly one response, on the stream
 //   session->Close();                                  // the client is gone: all it owns is freed
 //
 // What the session knows itself is little: which tickets are open, and what its programs look like. Arrays are the
@@ -40,13 +40,26 @@
 
 namespace causeway {
 
-// Where responses go. Thread-safe, does not block, and keeps the order.
-class ResponseSink {
+// Why a client's requests are left unread, one bit each.
+enum class HoldReason : uint32_t {
+  kWorkInFlight = 1,  // the core says so
+  kOpenRequests = 2,  // too many wait for their answers
+};
+
+// The session's stream: where responses go, and whether requests are read. Thread-safe, does not block, and keeps the
+// order.
+class SessionPeer {
  public:
-  virtual ~ResponseSink() = default;
+  virtual ~SessionPeer() = default;
 
   // `soon`: somebody waits for it. Otherwise it may be held back for a moment, to go with the next one.
   virtual void Send(grpc::ByteBuffer response, bool soon) = 0;
+
+  // Leaves requests unread for `reason`, or no longer. True: no reason is left, and GoOn has something to do.
+  virtual bool Hold(HoldReason reason, bool hold) = 0;
+
+  // Reads on, unless there is a reason against it. Not inside the core: there may be system calls to make.
+  virtual void GoOn() = 0;
 };
 
 class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
@@ -63,7 +76,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
 
   // `key` is what the client shows with its host buffers: no other client can guess it.
   IfrtSession(SessionId id, uint64_t key, std::string name, std::string peer, const Parts& parts,
-              std::shared_ptr<ResponseSink> sink);
+              std::shared_ptr<SessionPeer> stream);
 
   void OnRequest(const xla::ifrt::proxy::IfrtRequest& request);
   void Close();
@@ -74,6 +87,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   void Queried(Ticket ticket, absl::StatusOr<proto::QueryDone> answer);
   void WantHostData(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes, bool in_frame,
                     bool last);
+  void Throttle(bool hold) { Hold(HoldReason::kWorkInFlight, hold); }
 
   SessionId id() const { return id_; }
   uint64_t key() const { return key_; }
@@ -130,6 +144,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
 
   // Takes the ticket's continuation; an empty OnDone where there is none.
   Pending TakePending(Ticket ticket);
+
+  // Stops reading requests for a reason, or goes on as soon as there is none. May be called inside the core.
+  void Hold(HoldReason reason, bool hold);
 
   void Answer(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse& response);
   void AnswerError(const IfrtCall& call, const absl::Status& status);
@@ -207,7 +224,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   CoreGate* const gate_;
   AfterCore* const after_;
   const bool slices_;
-  const std::shared_ptr<ResponseSink> sink_;
+  const std::shared_ptr<SessionPeer> stream_;
   const std::shared_ptr<HostUploads> uploads_;
   HostDownloads downloads_;
   HandleMinter handles_;
@@ -218,6 +235,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   mutable Mutex mutex_;
   uint64_t last_ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<Ticket, Pending> pending_ ABSL_GUARDED_BY(mutex_);
+  bool too_many_pending_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_map<uint64_t, KnownProgram> programs_ ABSL_GUARDED_BY(mutex_);  // by handle
   std::vector<ArrayId> forget_ ABSL_GUARDED_BY(mutex_);
 

@@ -59,6 +59,30 @@ void SessionStream::Outbox::Flush() {
   Pump();
 }
 
+bool SessionStream::Outbox::Hold(HoldReason reason, bool hold) {
+  MutexLock lock(&mutex_);
+  const auto bit = static_cast<uint32_t>(reason);
+  held_ = hold ? held_ | bit : held_ & ~bit;
+  return held_ == 0 && wants_next_;
+}
+
+void SessionStream::Outbox::GoOn() {
+  MutexLock lock(&mutex_);
+  ReadIfAllowed();
+}
+
+void SessionStream::Outbox::ReadNext() {
+  MutexLock lock(&mutex_);
+  wants_next_ = true;
+  ReadIfAllowed();
+}
+
+void SessionStream::Outbox::ReadIfAllowed() {
+  if (!wants_next_ || held_ != 0 || finished_ || stream_ == nullptr) return;
+  wants_next_ = false;
+  stream_->StartRead(&stream_->in_);
+}
+
 void SessionStream::Outbox::WriteDone(bool ok) {
   MutexLock lock(&mutex_);
   writing_ = false;
@@ -118,7 +142,7 @@ SessionStream::SessionStream(IfrtDoor& door, grpc::CallbackServerContext* contex
     outbox_->End(status);
     return;
   }
-  StartRead(&in_);
+  outbox_->ReadNext();
 }
 
 absl::Status SessionStream::Open(grpc::CallbackServerContext* context) {
@@ -159,7 +183,7 @@ void SessionStream::OnReadDone(bool ok) {
     session_->OnRequest(*request);
   }
   in_.Clear();
-  StartRead(&in_);
+  outbox_->ReadNext();
 }
 
 void SessionStream::OnWriteDone(bool ok) { outbox_->WriteDone(ok); }

@@ -1,7 +1,8 @@
 // One IfrtSession RPC: requests in, responses out.
 //
 // Threading: gRPC calls the reactor; responses are sent from any thread, one write at a time, the others queue. A
-// client that does not read its responses is cut off when too many bytes wait. Lifetime: the reactor belongs to gRPC
+// client that does not read its responses is cut off when too many bytes wait; one that sends more than it may have in
+// flight is not read, so that gRPC's flow control stops it. Lifetime: the reactor belongs to gRPC
 // and destroys itself when the RPC is over. The queue is shared with the session, which may outlive it.
 #ifndef CAUSEWAY_IFRT_SESSION_STREAM_H_
 #define CAUSEWAY_IFRT_SESSION_STREAM_H_
@@ -10,6 +11,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 
@@ -32,14 +34,19 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   void OnDone() override;
 
  private:
-  // Responses on their way out.
-  class Outbox final : public ResponseSink, public LateFlush::Holder, public std::enable_shared_from_this<Outbox> {
+  // Responses on their way out, and whether requests are read.
+  class Outbox final : public SessionPeer, public LateFlush::Holder, public std::enable_shared_from_this<Outbox> {
    public:
     Outbox(SessionStream* stream, grpc::CallbackServerContext* context, LateFlush& late_flush, int64_t max_bytes)
         : max_bytes_(max_bytes), late_flush_(late_flush), stream_(stream), context_(context) {}
 
     void Send(grpc::ByteBuffer response, bool soon) override;
     void Flush() override;
+    bool Hold(HoldReason reason, bool hold) override;
+    void GoOn() override;
+
+    // Reads the next request, as soon as there is no reason against it.
+    void ReadNext();
     void WriteDone(bool ok);
 
     // Ends the RPC once the write at hand is done; what is queued is dropped.
@@ -50,6 +57,7 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
 
    private:
     void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+    void ReadIfAllowed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
     const int64_t max_bytes_;
     LateFlush& late_flush_;
@@ -58,6 +66,8 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     grpc::CallbackServerContext* const context_;
     bool flush_at_hand_ ABSL_GUARDED_BY(mutex_) = false;  // LateFlush will call
     bool late_is_due_ ABSL_GUARDED_BY(mutex_) = false;    // until the late ones are written
+    uint32_t held_ ABSL_GUARDED_BY(mutex_) = 0;        // HoldReason bits
+    bool wants_next_ ABSL_GUARDED_BY(mutex_) = false;  // the last request is done with, no read is under way
     bool writing_ ABSL_GUARDED_BY(mutex_) = false;
     bool ending_ ABSL_GUARDED_BY(mutex_) = false;
     bool finished_ ABSL_GUARDED_BY(mutex_) = false;

@@ -36,6 +36,10 @@ class LinkHandler {
   // The link is closed. OK: this side asked for it. UNAVAILABLE: the other side closed or vanished. INVALID_ARGUMENT:
   // it sent what is no frame, or one above the limit. RESOURCE_EXHAUSTED: it does not read what is sent to it.
   virtual void OnClosed(absl::Status why) = 0;
+
+  // More than the link's `full_bytes` wait to be sent, since the other side does not read as fast as this one sends; or
+  // (false) no more than half of that again. What is sent all the same is queued, up to the link's limit.
+  virtual void OnFull(bool /*full*/) {}
 };
 
 class Link {

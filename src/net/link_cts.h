@@ -25,6 +25,7 @@ namespace causeway {
 
 // What the links of a contract test are made with, so that their limits are soon reached.
 inline constexpr int64_t kContractQueueBytes = 4 << 20;
+inline constexpr int64_t kContractFullBytes = 1 << 20;
 
 // The two ends of one link.
 struct LinkEnds {
@@ -61,6 +62,12 @@ class TestHandler final : public LinkHandler {
     MutexLock lock(&mu_);
     closed_.push_back(std::move(why));
   }
+  void OnFull(bool full) override {
+    EXPECT_FALSE(busy_) << "one call at a time";
+    MutexLock lock(&mu_);
+    EXPECT_TRUE(closed_.empty()) << "nothing comes after OnClosed";
+    full_.push_back(full);
+  }
 
   std::vector<std::string> frames() const {
     MutexLock lock(&mu_);
@@ -79,12 +86,18 @@ class TestHandler final : public LinkHandler {
     MutexLock lock(&mu_);
     return !closed_.empty();
   }
+  // All that OnFull was called with.
+  std::vector<bool> full() const {
+    MutexLock lock(&mu_);
+    return full_;
+  }
 
  private:
   std::atomic<bool> busy_ = false;
   mutable Mutex mu_;
   std::vector<std::string> frames_ ABSL_GUARDED_BY(mu_);
   std::vector<absl::Status> closed_ ABSL_GUARDED_BY(mu_);
+  std::vector<bool> full_ ABSL_GUARDED_BY(mu_);
 };
 
 MATCHER_P(IsClosedWith, code, "") { return arg.size() == 1 && arg[0].code() == code; }
@@ -324,6 +337,33 @@ TEST_P(LinkContract, OneFrameLargerThanTheQueueMayBeSent) {
   StartB();
   ASSERT_TRUE(HasFrames(on_b_, 2));
   EXPECT_FALSE(on_a_.is_closed());
+}
+
+TEST_P(LinkContract, TheSenderIsToldThatTheQueueIsFullAndThatItIsNoLonger) {
+  StartA();
+  // Sockets take some megabytes before anything waits here.
+  const std::string frame(256 << 10, 'x');
+  size_t sent = 0;
+  while (on_a_.full().empty() && sent < 200) {
+    for (int i = 0; i < 4; ++i) a().Send(frame);
+    sent += 4;
+    ends_->Settle();
+  }
+  ASSERT_FALSE(on_a_.is_closed());
+  ASSERT_EQ(on_a_.full(), std::vector<bool>{true});
+  StartB();
+  ASSERT_TRUE(HasFrames(on_b_, sent));
+  ASSERT_TRUE(ends_->RunUntil([&] { return on_a_.full().size() == 2; }));
+  EXPECT_EQ(on_a_.full(), (std::vector<bool>{true, false}));
+}
+
+TEST_P(LinkContract, ALinkThatIsReadIsNeverFull) {
+  StartBoth();
+  for (int i = 0; i < 100; ++i) {
+    a().Send(std::string(64 << 10, 'x'));
+    ASSERT_TRUE(HasFrames(on_b_, i + 1));
+  }
+  EXPECT_TRUE(on_a_.full().empty());
 }
 
 TEST_P(LinkContract, EachSideKnowsWhomItTalksTo) {

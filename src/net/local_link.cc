@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
@@ -14,7 +15,7 @@ namespace {
 class LocalPair : public std::enable_shared_from_this<LocalPair> {
  public:
   LocalPair(Executor& executor, const LocalLinkOptions& options)
-      : executor_(executor), max_queued_bytes_(options.max_queued_bytes) {
+      : executor_(executor), max_queued_bytes_(options.max_queued_bytes), full_bytes_(options.full_bytes) {
     ends_[0].peer_name = options.second_name;
     ends_[1].peer_name = options.first_name;
   }
@@ -23,6 +24,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     MutexLock lock(&mu_);
     ends_[end].handler = handler;
     Schedule(end);
+    executor_.Post([pair = shared_from_this(), end] { pair->TellFull(end); });
   }
 
   void Send(int end, std::string frame) {
@@ -38,6 +40,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
                                absl::StrCat("it does not read: more than ", max_queued_bytes_, " bytes wait for it")));
     }
     Schedule(1 - end);
+    NoteFull(end);
   }
 
   void Close(int end, const absl::Status& why) {
@@ -61,6 +64,8 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     int64_t max_frame_bytes = kMaxHelloBytes;
     std::optional<absl::Status> closed;  // by this side
     bool scheduled = false;              // a Deliver is on its way, or in the handler
+    bool full = false;                   // what this end sends piles up
+    bool told_full = false;              // as its handler knows
   };
 
   void CloseEnd(int end, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -80,6 +85,27 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     executor_.Post([pair = shared_from_this(), end] { pair->Deliver(end); });
   }
 
+  // Sees whether `end` has to be told that what it sends piles up, or no longer.
+  void NoteFull(int end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    End& self = ends_[end];
+    const bool full = ends_[1 - end].waiting_bytes > (self.full ? full_bytes_ / 2 : full_bytes_);
+    if (std::exchange(self.full, full) == full) return;
+    executor_.Post([pair = shared_from_this(), end] { pair->TellFull(end); });
+  }
+
+  void TellFull(int end) {
+    LinkHandler* handler;
+    bool full;
+    {
+      MutexLock lock(&mu_);
+      End& self = ends_[end];
+      handler = self.handler;
+      full = self.full;
+      if (handler == nullptr || std::exchange(self.told_full, full) == full) return;
+    }
+    handler->OnFull(full);
+  }
+
   // On the executor: the next frame, or that there will be none.
   void Deliver(int end) {
     LinkHandler* handler;
@@ -93,6 +119,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
         frame = std::move(self.inbox.front());
         self.inbox.pop_front();
         if (!self.inbox.empty()) self.waiting_bytes -= static_cast<int64_t>(self.inbox.front().size());
+        NoteFull(1 - end);
         if (static_cast<int64_t>(frame.size()) > self.max_frame_bytes) {
           CloseEnd(end, absl::InvalidArgumentError(absl::StrCat("a frame of ", frame.size(),
                                                                 " bytes came; the limit is ", self.max_frame_bytes)));
@@ -112,6 +139,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
 
   Executor& executor_;
   const int64_t max_queued_bytes_;
+  const int64_t full_bytes_;
   Mutex mu_;
   End ends_[2];  // under mu_, but for peer_name
 };

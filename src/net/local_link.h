@@ -28,6 +28,9 @@ struct LocalLinkOptions {
   // What may wait for an end that does not read.
   int64_t max_queued_bytes = int64_t{256} << 20;
 
+  // From when on the sender is told that the queue is full.
+  int64_t full_bytes = int64_t{16} << 20;
+
   // What each end calls the other.
   std::string first_name = "local:first";
   std::string second_name = "local:second";

@@ -9,6 +9,7 @@ namespace {
 LocalLinkOptions ContractOptions() {
   LocalLinkOptions options;
   options.max_queued_bytes = kContractQueueBytes;
+  options.full_bytes = kContractFullBytes;
   return options;
 }
 

@@ -59,7 +59,9 @@ class TcpLink : public IoResident, public std::enable_shared_from_this<TcpLink> 
   void Start(LinkHandler* handler) {
     io_->Post([self = shared_from_this(), handler] {
       self->handler_ = handler;
-      self->ended_ ? self->ReportClosed() : self->StartReading();
+      if (self->ended_) return self->ReportClosed();
+      self->StartReading();
+      self->TellFull();
     });
   }
 
@@ -115,9 +117,16 @@ class TcpLink : public IoResident, public std::enable_shared_from_this<TcpLink> 
     const bool was_empty = queue_.empty();
     if (!was_empty) waiting_bytes_ += static_cast<int64_t>(item.bytes());
     queue_.push_back(std::move(item));
-    if (!was_empty) return;
+    if (!was_empty) return NoteFull();
     Flush();
     if (!queue_.empty()) io_->Post([self = shared_from_this()] { self->AwaitWritable(); });
+  }
+
+  // Sees whether the handler has to be told that the queue is full, or no longer.
+  void NoteFull() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    const bool full = waiting_bytes_ > (full_ ? options_.full_bytes / 2 : options_.full_bytes);
+    if (state_ == State::kEnding || std::exchange(full_, full) == full) return;
+    io_->Post([self = shared_from_this()] { self->TellFull(); });
   }
 
   // Writes until the queue is empty or the socket is full.
@@ -178,10 +187,21 @@ class TcpLink : public IoResident, public std::enable_shared_from_this<TcpLink> 
       MutexLock lock(&mu_);
       if (state_ == State::kEnding) return;
       Flush();
+      NoteFull();
       more = !queue_.empty();
       ShutIfFlushed();
     }
     if (more) AwaitWritable();
+  }
+
+  void TellFull() {
+    if (ended_ || handler_ == nullptr) return;
+    bool full;
+    {
+      MutexLock lock(&mu_);
+      full = full_;
+    }
+    if (std::exchange(told_full_, full) != full) handler_->OnFull(full);
   }
 
   void BeginClosing() {
@@ -299,6 +319,7 @@ class TcpLink : public IoResident, public std::enable_shared_from_this<TcpLink> 
   FrameReader reader_;
   LinkHandler* handler_ = nullptr;
   bool reading_ = false;
+  bool told_full_ = false;
   bool ended_ = false;
 
   Mutex mu_;
@@ -307,6 +328,7 @@ class TcpLink : public IoResident, public std::enable_shared_from_this<TcpLink> 
   std::deque<Item> queue_ ABSL_GUARDED_BY(mu_);
   size_t front_written_ ABSL_GUARDED_BY(mu_) = 0;   // bytes of queue_.front()
   int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of queue_ behind its front
+  bool full_ ABSL_GUARDED_BY(mu_) = false;  // waiting_bytes_ is above full_bytes, or was and is not yet half of it
   bool write_failed_ ABSL_GUARDED_BY(mu_) = false;
   bool closing_ ABSL_GUARDED_BY(mu_) = false;   // BeginClosing was there
   bool progress_ ABSL_GUARDED_BY(mu_) = false;  // since Linger looked last

@@ -28,6 +28,9 @@ struct LinkOptions {
   // What may wait behind the frame that is being written to a peer that does not read.
   int64_t max_queued_bytes = int64_t{256} << 20;
 
+  // From when on the handler is told that the queue is full, so that it never comes to that.
+  int64_t full_bytes = int64_t{16} << 20;
+
   // An accepted connection whose first frame has not come by then is closed: it is not one of ours.
   absl::Duration first_frame_timeout = absl::Seconds(10);
 

@@ -84,6 +84,7 @@ struct SocketEnds final : LinkEnds {
   explicit SocketEnds(const std::string& address) : io("links") {
     LinkOptions options;
     options.max_queued_bytes = kContractQueueBytes;
+    options.full_bytes = kContractFullBytes;
     options.linger = absl::Milliseconds(200);
     Server server(io, address, options);
     a = *DialAndWait(io, server.listener->address(), options);

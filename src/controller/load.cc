@@ -1,0 +1,35 @@
+#include "controller/load.h"
+
+namespace causeway {
+namespace {
+
+// Whether it is over `limit` now, where it was `over` before.
+bool IsOver(int64_t value, int64_t limit, bool over) { return over ? value > limit / 2 : value >= limit; }
+
+}  // namespace
+
+void Load::Add(const Item& item) {
+  items_over_ = IsOver(++items_, limits_.items, items_over_);
+  bytes_over_ = IsOver(bytes_ += item.bytes, limits_.bytes, bytes_over_);
+  if (!item.device) return;
+  Device& device = devices_[*item.device];
+  ++device.launches;
+  if (!device.over && IsOver(device.launches, limits_.launches_per_device, false)) {
+    device.over = true;
+    ++devices_over_;
+  }
+}
+
+void Load::Remove(const Item& item) {
+  items_over_ = IsOver(--items_, limits_.items, items_over_);
+  bytes_over_ = IsOver(bytes_ -= item.bytes, limits_.bytes, bytes_over_);
+  if (!item.device) return;
+  Device& device = devices_[*item.device];
+  --device.launches;
+  if (device.over && !IsOver(device.launches, limits_.launches_per_device, true)) {
+    device.over = false;
+    --devices_over_;
+  }
+}
+
+}  // namespace causeway
