@@ -222,8 +222,12 @@ TEST_F(CoreLoadTest, RandomWorkNeverLeavesAClientHeld) {
       for (const auto& [owner, number] : launches) of_launches += owner == session ? 1 : 0;
       for (ArrayId id : makes) count += SessionOf(id) == session ? 1 : 0;
       count += of_launches;
-      if (of_launches >= 8 || count >= 20) ASSERT_TRUE(held[session]);
-      if (of_launches <= 4 && count <= 10) ASSERT_FALSE(held[session]);
+      if (of_launches >= 8 || count >= 20) {
+        ASSERT_TRUE(held[session]);
+      }
+      if (of_launches <= 4 && count <= 10) {
+        ASSERT_FALSE(held[session]);
+      }
     }
   };
   for (int step = 0; step < 20'000; ++step) {
