@@ -73,7 +73,7 @@ TEST(LoadTest, WhateverCameIsOverNoLongerWhenAllHasEnded) {
     std::vector<Load::Item> items;
     bool was_over = false;
     for (int step = 0; step < 300 || !items.empty(); ++step) {
-      if (step < 300 && random() % 2 == 0) {
+      if (step < 300 && random() % 5 < 3) {
         Load::Item item{.bytes = static_cast<int64_t>(random() % 20)};
         if (random() % 2 == 0) item.device = DeviceId{static_cast<int>(random() % 3)};
         items.push_back(item);

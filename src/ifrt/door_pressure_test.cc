@@ -71,7 +71,7 @@ class DoorPressureTest : public DoorTest {
     return execute;
   }
 
-  // Waits until the writer has stood still for a second, which it does only where it has to wait or has ended.
+  // Waits until the writer stands still, which it does only where it has to wait or has ended.
   void AwaitStandstill() {
     int last = -1;
     absl::Time since = absl::Now();
@@ -80,7 +80,7 @@ class DoorPressureTest : public DoorTest {
         last = written_;
         since = absl::Now();
       }
-      return absl::Now() - since > absl::Seconds(1);
+      return absl::Now() - since > absl::Milliseconds(600);
     }));
   }
 

@@ -24,7 +24,7 @@ class LocalPair : public std::enable_shared_from_this<LocalPair> {
     MutexLock lock(&mu_);
     ends_[end].handler = handler;
     Schedule(end);
-    executor_.Post([pair = shared_from_this(), end] { pair->TellFull(end); });
+    if (ends_[end].full) executor_.Post([pair = shared_from_this(), end] { pair->TellFull(end); });
   }
 
   void Send(int end, std::string frame) {
