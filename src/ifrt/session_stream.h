@@ -66,8 +66,8 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     grpc::CallbackServerContext* const context_;
     bool flush_at_hand_ ABSL_GUARDED_BY(mutex_) = false;  // LateFlush will call
     bool late_is_due_ ABSL_GUARDED_BY(mutex_) = false;    // until the late ones are written
-    uint32_t held_ ABSL_GUARDED_BY(mutex_) = 0;        // HoldReason bits
-    bool wants_next_ ABSL_GUARDED_BY(mutex_) = false;  // the last request is done with, no read is under way
+    uint32_t held_ ABSL_GUARDED_BY(mutex_) = 0;           // HoldReason bits
+    bool wants_next_ ABSL_GUARDED_BY(mutex_) = false;     // the last request is done with, no read is under way
     bool writing_ ABSL_GUARDED_BY(mutex_) = false;
     bool ending_ ABSL_GUARDED_BY(mutex_) = false;
     bool finished_ ABSL_GUARDED_BY(mutex_) = false;
