@@ -65,6 +65,9 @@ absl::Status RunController(const ControllerFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));
   IfrtDoorOptions door_options;
   door_options.slices = flags.slices;
+  door_options.host_memory.bytes = flags.pressure.host_memory_bytes;
+  door_options.host_memory.spill_bytes = flags.pressure.spill_bytes;
+  if (flags.pressure.spill_bytes > 0) door_options.uploads.spill_directory = flags.pressure.spill_directory;
   door_options.large_transfer_directory = flags.large_transfer_directory;
   IfrtDoor door(*shell, shell->data_plane(), std::move(door_options));
   shell->SetDoor(&door);

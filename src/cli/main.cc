@@ -26,6 +26,21 @@ void AddPressure(CLI::App& sub, PressureFlags& flags) {
       ->envname("CAUSEWAY_WORK_IN_FLIGHT")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
       ->capture_default_str();
+  sub.add_option("--host-memory", flags.host_memory_bytes,
+                 "Memory for all clients' data on their way through the controller, such as 1GiB")
+      ->envname("CAUSEWAY_HOST_MEMORY")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{32} << 20, int64_t{1} << 50))
+      ->capture_default_str();
+  sub.add_option("--spill", flags.spill_bytes,
+                 "Disk for data that come ahead of the request that takes them, where memory has no room; 0: none")
+      ->envname("CAUSEWAY_SPILL")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->capture_default_str();
+  sub.add_option("--spill-dir", flags.spill_directory, "Folder of a file system with that much room")
+      ->envname("CAUSEWAY_SPILL_DIR")
+      ->capture_default_str();
 }
 
 void AddController(CLI::App& app, ControllerFlags& flags) {

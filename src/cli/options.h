@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "controller/load.h"
+#include "ifrt/host_memory.h"
 
 namespace causeway {
 
@@ -21,6 +22,9 @@ inline constexpr char kDefaultDataAddress[] = "127.0.0.1:0";
 struct PressureFlags {
   int64_t launches_in_flight = LoadLimits().launches_per_device;
   int64_t work_in_flight = LoadLimits().items;
+  int64_t host_memory_bytes = HostMemoryLimits().bytes;
+  int64_t spill_bytes = HostMemoryLimits().spill_bytes;
+  std::string spill_directory = "/var/tmp";
 };
 
 struct ControllerFlags {

@@ -102,11 +102,15 @@ class Up {
     const std::pair<const char*, int64_t> limits[] = {
         {"--launches-in-flight", flags_.pressure.launches_in_flight},
         {"--work-in-flight", flags_.pressure.work_in_flight},
+        {"--host-memory", flags_.pressure.host_memory_bytes},
+        {"--spill", flags_.pressure.spill_bytes},
     };
     for (const auto& [flag, value] : limits) {
       arguments.push_back(flag);
       arguments.push_back(absl::StrCat(value));
     }
+    arguments.push_back("--spill-dir");
+    arguments.push_back(flags_.pressure.spill_directory);
     ASSIGN_OR_RETURN(Child controller, Child::Start(arguments, dir_ + "/controller.log"));
     controller_.push_back(std::move(controller));
     for (int island = 0; island < flags_.islands; ++island) {

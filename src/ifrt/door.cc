@@ -81,7 +81,7 @@ class IfrtDoor::Service final : public ServiceBase {
                                              const wire::GrpcHostBufferDeleteRequest* request,
                                              wire::GrpcHostBufferDeleteResponse*) override {
     const auto session = door_.FindSession(request->session_id());
-    if (session.ok()) (*session)->downloads().Delete(HostBufferId{request->handle()});
+    if (session.ok()) (*session)->DeleteHostBuffer(HostBufferId{request->handle()});
     return Reply(context, session.status());
   }
 
@@ -119,7 +119,7 @@ class IfrtDoor::Service final : public ServiceBase {
                                                metadata.buffer_size()));
     ASSIGN_OR_RETURN(const auto upload, session->uploads().Begin(HostBufferId{metadata.handle()},
                                                                  metadata.buffer_size(), std::make_shared<NoFlow>()));
-    RETURN_IF_ERROR(upload->Append(std::move(data)).status());
+    RETURN_IF_ERROR(upload->AppendFile(std::move(data)));
     return upload->End();
   }
 
@@ -130,6 +130,7 @@ IfrtDoor::IfrtDoor(CoreGate& gate, DataPlane& plane, IfrtDoorOptions options)
     : gate_(gate),
       plane_(plane),
       options_(std::move(options)),
+      memory_(std::make_shared<HostMemory>(options_.host_memory)),
       after_(std::make_unique<AfterCore>([this] { EverySecond(); })) {}
 
 IfrtDoor::~IfrtDoor() { Stop(); }
@@ -193,8 +194,7 @@ absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string n
   }
   uint64_t key = 0;
   while (key == 0 || by_key_.contains(key)) key = (uint64_t{random()} << 32) | random();
-  IfrtSession::Parts parts{&gate_,         after_.get(), &plane_, options_.uploads, options_.max_waiting_download_bytes,
-                           options_.slices};
+  IfrtSession::Parts parts{&gate_, after_.get(), &plane_, memory_, options_.uploads, options_.slices};
   const SessionId id{++last_session_};
   auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(stream));
   sessions_[id] = session;
@@ -231,7 +231,8 @@ void IfrtDoor::EverySecond() {
     MutexLock lock(&mutex_);
     for (const auto& [id, session] : sessions_) sessions.push_back(session);
   }
-  for (const auto& session : sessions) session->uploads().Expire(absl::Now());
+  memory_->ReopenDisk();
+  for (const auto& session : sessions) session->Tick(absl::Now());
 }
 
 void IfrtDoor::ReplyDone(RequestHeader request, const absl::Status& status) {

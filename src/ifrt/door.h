@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "controller/gate.h"
+#include "ifrt/host_memory.h"
 #include "ifrt/late_flush.h"
 #include "ifrt/session.h"
 #include "net/data_plane.h"
@@ -38,10 +39,9 @@ namespace causeway {
 struct IfrtDoorOptions {
   bool slices = false;  // devices say their island as slice_index
   int max_sessions = 1024;
+  HostMemoryLimits host_memory;
   UploadLimits uploads;
-  int64_t max_waiting_download_bytes = int64_t{1} << 30;   // per session
-  int64_t max_unread_response_bytes = int64_t{256} << 20;  // per session; then it is closed
-  std::string large_transfer_directory;                    // where clients may leave host data as files; empty: nowhere
+  std::string large_transfer_directory;  // where clients may leave host data as files; empty: nowhere
 };
 
 class IfrtDoor final : public ClientActions {
@@ -73,6 +73,7 @@ class IfrtDoor final : public ClientActions {
 
   DataPlane& plane() { return plane_; }
   LateFlush& late_flush() { return late_flush_; }
+  const std::shared_ptr<HostMemory>& memory() const { return memory_; }
 
   void ReplyDone(RequestHeader request, const absl::Status& status) override;
   void ReplyCompiled(RequestHeader request, absl::StatusOr<std::shared_ptr<const ProgramView>> program) override;
@@ -91,6 +92,7 @@ class IfrtDoor final : public ClientActions {
   CoreGate& gate_;
   DataPlane& plane_;
   const IfrtDoorOptions options_;
+  const std::shared_ptr<HostMemory> memory_;
 
   mutable Mutex mutex_;
   uint32_t last_session_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -193,7 +193,7 @@ TEST_F(CrowdedDoorTest, ClientsBeyondTheLimitAreToldSo) {
 
 class ImpatientDoorTest : public DoorTest {
  protected:
-  ImpatientDoorTest() : DoorTest({.max_unread_response_bytes = 64 << 10}) {}
+  ImpatientDoorTest() : DoorTest({.host_memory = {.bytes = 1 << 20}}) {}
 };
 
 TEST_F(ImpatientDoorTest, AClientThatDoesNotReadItsResponsesIsCutOff) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/limits.h"
 
 namespace causeway {
 namespace {
@@ -11,11 +12,12 @@ namespace {
 // What a buffer without bytes costs, so that a client cannot have endlessly many of them.
 constexpr int64_t kOverheadBytes = 256;
 
-int64_t Cost(const Fetched& fetched) { return kOverheadBytes + static_cast<int64_t>(fetched.data.size()); }
-
 }  // namespace
 
-absl::Status HostDownloads::Put(HostBufferId buffer, Fetched fetched) {
+int64_t HostDownloads::Cost(int64_t bytes) { return kOverheadBytes + (bytes <= kInlineBytes ? bytes : 0); }
+
+absl::Status HostDownloads::Put(HostBufferId buffer, Fetched fetched, HostCharge charge) {
+  charge.Resize(Cost(fetched.total_bytes));
   absl::Status status;
   {
     MutexLock lock(&mutex_);
@@ -23,12 +25,8 @@ absl::Status HostDownloads::Put(HostBufferId buffer, Fetched fetched) {
       status = absl::CancelledError("the session is closed");
     } else if (waiting_.contains(buffer)) {
       status = absl::AlreadyExistsError(absl::StrCat("host buffer ", Raw(buffer), " is in use"));
-    } else if (bytes_ + Cost(fetched) > max_bytes_) {
-      status = absl::ResourceExhaustedError(
-          absl::StrCat("more than ", max_bytes_, " bytes were fetched and not read; read them before fetching more"));
     } else {
-      bytes_ += Cost(fetched);
-      waiting_[buffer].fetched = std::move(fetched);
+      waiting_[buffer] = Waiting{std::move(fetched), std::move(charge)};
       return absl::OkStatus();
     }
   }
@@ -57,7 +55,6 @@ void HostDownloads::Delete(HostBufferId buffer) {
     if (it == waiting_.end()) return;
     gone = std::move(it->second);
     waiting_.erase(it);
-    bytes_ -= Cost(gone.fetched);
   }
   if (!gone.taken) Cancel(gone.fetched);
 }
@@ -68,7 +65,6 @@ void HostDownloads::Close() {
     MutexLock lock(&mutex_);
     closed_ = true;
     gone.swap(waiting_);
-    bytes_ = 0;
   }
   for (const auto& [buffer, waiting] : gone) {
     if (!waiting.taken) Cancel(waiting.fetched);

@@ -1,7 +1,8 @@
 // Host data on their way out: what a session fetched and has not looked up yet.
 //
 // CopyToHostBuffer is answered as soon as the fetch was: small data wait here for HostBufferLookup; of large data only
-// the worker's stream is known, and Lookup receives it straight into the client's RPC.
+// the worker's stream is known, and Lookup receives it straight into the client's RPC. Small data hold memory from the
+// fetch on (host_memory.h); the session reads no more requests while that is more than it may hold.
 //
 // Threading: all calls are thread-safe. Put may be called inside the core.
 #ifndef CAUSEWAY_IFRT_DOWNLOADS_H_
@@ -15,18 +16,21 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "controller/events.h"
+#include "ifrt/host_memory.h"
 #include "net/data_plane.h"
 
 namespace causeway {
 
 class HostDownloads {
  public:
-  // At most `max_bytes` of small data wait at a time.
-  HostDownloads(DataPlane* plane, int64_t max_bytes) : plane_(plane), max_bytes_(max_bytes) {}
+  explicit HostDownloads(DataPlane* plane) : plane_(plane) {}
 
-  // RESOURCE_EXHAUSTED: the client fetches without looking up. ALREADY_EXISTS: `buffer` waits already. After an error,
-  // and after Close, the stream of `fetched` is cancelled.
-  absl::Status Put(HostBufferId buffer, Fetched fetched);
+  // What a fetch of `bytes` costs while it waits; large ones, whose data do not, cost little.
+  static int64_t Cost(int64_t bytes);
+
+  // `charge` is kept as long as the data wait. ALREADY_EXISTS: `buffer` waits already. After an error, and after Close,
+  // the stream of `fetched` is cancelled.
+  absl::Status Put(HostBufferId buffer, Fetched fetched, HostCharge charge);
 
   // What waits under `buffer`. Of a stream this is given once, and the caller must receive it: FAILED_PRECONDITION the
   // second time. NOT_FOUND: nothing waits.
@@ -41,6 +45,7 @@ class HostDownloads {
  private:
   struct Waiting {
     Fetched fetched;
+    HostCharge charge;
     bool taken = false;
   };
 
@@ -48,10 +53,8 @@ class HostDownloads {
   void Cancel(const Fetched& fetched);
 
   DataPlane* const plane_;
-  const int64_t max_bytes_;
   Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<HostBufferId, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 
 namespace causeway {
 namespace {
@@ -29,8 +30,8 @@ Fetched Stream(uint64_t id) { return Fetched{1 << 20, "", WorkerId{0}, StreamId{
 
 TEST(DownloadsTest, SmallDataMayBeReadUntilTheyAreDeleted) {
   FakePlane plane;
-  HostDownloads downloads(&plane, 1 << 20);
-  ASSERT_TRUE(downloads.Put(kBuffer, Small("abc")).ok());
+  HostDownloads downloads(&plane);
+  ASSERT_TRUE(downloads.Put(kBuffer, Small("abc"), {}).ok());
   EXPECT_EQ(downloads.Take(kBuffer)->data, "abc");
   EXPECT_EQ(downloads.Take(kBuffer)->data, "abc");
   downloads.Delete(kBuffer);
@@ -40,8 +41,8 @@ TEST(DownloadsTest, SmallDataMayBeReadUntilTheyAreDeleted) {
 
 TEST(DownloadsTest, AStreamIsReadOnce) {
   FakePlane plane;
-  HostDownloads downloads(&plane, 1 << 20);
-  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1)).ok());
+  HostDownloads downloads(&plane);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1), {}).ok());
   EXPECT_TRUE(downloads.Take(kBuffer).ok());
   EXPECT_EQ(downloads.Take(kBuffer).status().code(), absl::StatusCode::kFailedPrecondition);
   downloads.Delete(kBuffer);
@@ -50,25 +51,36 @@ TEST(DownloadsTest, AStreamIsReadOnce) {
 
 TEST(DownloadsTest, StreamsThatNobodyReadAreCancelled) {
   FakePlane plane;
-  HostDownloads downloads(&plane, 1 << 20);
-  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1)).ok());
-  ASSERT_TRUE(downloads.Put(HostBufferId{6}, Stream(2)).ok());
+  HostDownloads downloads(&plane);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1), {}).ok());
+  ASSERT_TRUE(downloads.Put(HostBufferId{6}, Stream(2), {}).ok());
   downloads.Delete(kBuffer);
   EXPECT_EQ(plane.cancelled, std::set<StreamId>{StreamId{1}});
   downloads.Close();
   EXPECT_EQ(plane.cancelled.size(), 2u);
-  EXPECT_FALSE(downloads.Put(HostBufferId{7}, Stream(3)).ok());
+  EXPECT_FALSE(downloads.Put(HostBufferId{7}, Stream(3), {}).ok());
   EXPECT_EQ(plane.cancelled.size(), 3u);
 }
 
-TEST(DownloadsTest, AClientThatFetchesWithoutReadingIsStopped) {
+TEST(DownloadsTest, DataThatWaitHoldMemoryUntilTheyAreDeleted) {
   FakePlane plane;
-  HostDownloads downloads(&plane, 1000);
-  ASSERT_TRUE(downloads.Put(kBuffer, Small(std::string(500, 'x'))).ok());
-  EXPECT_EQ(downloads.Put(HostBufferId{6}, Small(std::string(500, 'x'))).code(), absl::StatusCode::kResourceExhausted);
+  const auto memory = std::make_shared<HostMemory>(HostMemoryLimits{});
+  const auto used = [&] { return memory->used_bytes(HostPool::kFetched); };
+  HostDownloads downloads(&plane);
+  const std::string data(500, 'x');
+  HostCharge charge(memory, HostPool::kFetched, SessionId{1}, HostDownloads::Cost(500));
+  EXPECT_GE(used(), 500) << "from the fetch on";
+  ASSERT_TRUE(downloads.Put(kBuffer, Small(data), std::move(charge)).ok());
+  EXPECT_GE(used(), 500);
+  EXPECT_EQ(downloads.Put(kBuffer, Small(data), {memory, HostPool::kFetched, SessionId{1}, 700}).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_LT(used(), 1000) << "what was refused holds nothing";
   downloads.Delete(kBuffer);
-  EXPECT_TRUE(downloads.Put(HostBufferId{6}, Small(std::string(500, 'x'))).ok());
-  EXPECT_EQ(downloads.Put(HostBufferId{6}, Small("y")).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(used(), 0);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1), {memory, HostPool::kFetched, SessionId{1}, 0}).ok());
+  EXPECT_LT(used(), 500) << "large data are still on the worker";
+  downloads.Close();
+  EXPECT_EQ(used(), 0);
 }
 
 }  // namespace

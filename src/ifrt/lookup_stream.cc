@@ -77,17 +77,21 @@ grpc::ByteBuffer Message(grpc::Slice data) {
 class LookupStream;
 
 // Receives a worker's stream for one lookup, chunk by chunk; shared by the data plane and the reactor. The worker may
-// be kStreamWindowBytes ahead of what gRPC has written.
+// be ahead of what gRPC has written by what there is memory for, at most kStreamWindowBytes; it waits for a chunk.
 class Passage final : public StreamSink, public std::enable_shared_from_this<Passage> {
  public:
-  Passage(LookupStream* reactor, DataPlane& plane, const Fetched& fetched)
-      : plane_(plane),
+  Passage(LookupStream* reactor, IfrtDoor& door, SessionId session, const Fetched& fetched)
+      : plane_(door.plane()),
+        memory_(door.memory()),
+        session_(session),
         peer_(PeerOf(fetched.worker)),
         stream_(fetched.stream),
         total_(fetched.total_bytes),
         reactor_(reactor) {}
 
-  void Begin() { plane_.Receive(peer_, stream_, total_, std::min(total_, kStreamWindowBytes), shared_from_this()); }
+  ~Passage() override { memory_->Give(HostPool::kPassages, session_, window_bytes_); }
+
+  void Begin();
 
   absl::Span<char> Buffer(int64_t offset, int64_t length) override;
   void OnData(int64_t offset, int64_t length) override;
@@ -102,12 +106,18 @@ class Passage final : public StreamSink, public std::enable_shared_from_this<Pas
  private:
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // Lets the worker send, where it had to wait. False: it is over.
+  bool Open(int64_t window_bytes);
+
   DataPlane& plane_;
+  const std::shared_ptr<HostMemory> memory_;
+  const SessionId session_;
   const PeerId peer_;
   const StreamId stream_;
   const int64_t total_;
 
   Mutex mutex_;
+  int64_t window_bytes_ = 0;  // what is taken of memory_; written once
   LookupStream* reactor_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::Slice> chunk_ ABSL_GUARDED_BY(mutex_);  // being filled
   int64_t filled_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -121,7 +131,8 @@ class Passage final : public StreamSink, public std::enable_shared_from_this<Pas
 class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   LookupStream(IfrtDoor& door, const grpc::ByteBuffer& request) {
-    auto fetched = Take(door, request);
+    SessionId session{0};
+    auto fetched = Take(door, request, session);
     if (!fetched.ok()) {
       Finish(StatusToGrpc(fetched.status()));
       return;
@@ -131,7 +142,7 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       StartWriteAndFinish(&out_, grpc::WriteOptions(), grpc::Status::OK);
       return;
     }
-    passage_ = std::make_shared<Passage>(this, door.plane(), *fetched);
+    passage_ = std::make_shared<Passage>(this, door, session, *fetched);
     passage_->Begin();
   }
 
@@ -154,7 +165,7 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
  private:
-  static absl::StatusOr<Fetched> Take(IfrtDoor& door, const grpc::ByteBuffer& message) {
+  static absl::StatusOr<Fetched> Take(IfrtDoor& door, const grpc::ByteBuffer& message, SessionId& id) {
     grpc::Slice slice;
     wire::GrpcHostBufferLookupRequest request;
     if (!message.DumpToSingleSlice(&slice).ok() ||
@@ -163,12 +174,40 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     }
     auto session = door.FindSession(request.session_id());
     if (!session.ok()) return session.status();
+    id = (*session)->id();
     return (*session)->downloads().Take(HostBufferId{request.handle()});
   }
 
   grpc::ByteBuffer out_;
   std::shared_ptr<Passage> passage_;  // null where all was here
 };
+
+void Passage::Begin() {
+  const int64_t least_bytes = std::min(total_, kChunkBytes);
+  for (const int64_t bytes : {std::min(total_, kStreamWindowBytes), least_bytes}) {
+    if (!memory_->TryTake(HostPool::kPassages, session_, bytes)) continue;
+    window_bytes_ = bytes;
+    return plane_.Receive(peer_, stream_, total_, bytes, shared_from_this());
+  }
+  plane_.Receive(peer_, stream_, total_, /*window_bytes=*/0, shared_from_this());
+  const auto open = [weak = weak_from_this(), least_bytes](HostPool) {
+    const auto self = weak.lock();
+    return self != nullptr && self->Open(least_bytes);
+  };
+  if (memory_->TakeOrWait({HostPool::kPassages}, session_, least_bytes, open) && !Open(least_bytes)) {
+    memory_->Give(HostPool::kPassages, session_, least_bytes);
+  }
+}
+
+bool Passage::Open(int64_t window_bytes) {
+  {
+    MutexLock lock(&mutex_);
+    if (reactor_ == nullptr || received_) return false;
+    window_bytes_ = window_bytes;
+  }
+  plane_.Grant(peer_, stream_, window_bytes);
+  return true;
+}
 
 absl::Span<char> Passage::Buffer(int64_t offset, int64_t length) {
   MutexLock lock(&mutex_);

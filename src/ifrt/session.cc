@@ -93,11 +93,12 @@ IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::stri
       after_(parts.after),
       slices_(parts.slices),
       stream_(std::move(stream)),
+      memory_(parts.memory),
       uploads_(std::make_shared<HostUploads>(
-          parts.plane,
+          id, parts.memory, parts.plane,
           [gate = parts.gate, after = parts.after](HostDataArrived data) { after->Enter(*gate, std::move(data)); },
           [after = parts.after](std::function<void()> task) { after->Do(std::move(task)); }, parts.uploads)),
-      downloads_(parts.plane, parts.max_waiting_download_bytes) {}
+      downloads_(parts.plane) {}
 
 void IfrtSession::OnRequest(const IfrtRequest& request) {
   const IfrtCall call{.op_id = request.request_metadata().op_id(),
@@ -360,6 +361,17 @@ IfrtSession::Pending IfrtSession::TakePending(Ticket ticket) {
     Hold(HoldReason::kOpenRequests, false);
   }
   return pending;
+}
+
+void IfrtSession::DeleteHostBuffer(HostBufferId buffer) {
+  downloads_.Delete(buffer);
+  WeighFetched();
+}
+
+void IfrtSession::WeighFetched() {
+  MutexLock lock(&fetched_mutex_);
+  const bool too_much = memory_->IsOver(HostPool::kFetched, id_);
+  if (std::exchange(too_much_fetched_, too_much) != too_much) Hold(HoldReason::kFetchedData, too_much);
 }
 
 void IfrtSession::Hold(HoldReason reason, bool hold) {

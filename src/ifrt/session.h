@@ -33,6 +33,7 @@
 #include "ifrt/after_core.h"
 #include "ifrt/downloads.h"
 #include "ifrt/handles.h"
+#include "ifrt/host_memory.h"
 #include "ifrt/numbering.h"
 #include "ifrt/shardings.h"
 #include "ifrt/uploads.h"
@@ -44,6 +45,7 @@ namespace causeway {
 enum class HoldReason : uint32_t {
   kWorkInFlight = 1,  // the core says so
   kOpenRequests = 2,  // too many wait for their answers
+  kFetchedData = 4,   // more was fetched and not looked up than may wait
 };
 
 // The session's stream: where responses go, and whether requests are read. Thread-safe, does not block, and keeps the
@@ -58,6 +60,9 @@ class SessionPeer {
   // Leaves requests unread for `reason`, or no longer. True: no reason is left, and GoOn has something to do.
   virtual bool Hold(HoldReason reason, bool hold) = 0;
 
+  // Whether there is a reason now.
+  virtual bool IsHeld() const = 0;
+
   // Reads on, unless there is a reason against it. Not inside the core: there may be system calls to make.
   virtual void GoOn() = 0;
 };
@@ -69,8 +74,8 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
     CoreGate* gate = nullptr;
     AfterCore* after = nullptr;
     DataPlane* plane = nullptr;
+    std::shared_ptr<HostMemory> memory;
     UploadLimits uploads;
-    int64_t max_waiting_download_bytes = int64_t{1} << 30;
     bool slices = false;  // devices say their island as slice_index
   };
 
@@ -93,6 +98,12 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   uint64_t key() const { return key_; }
   HostUploads& uploads() { return *uploads_; }
   HostDownloads& downloads() { return downloads_; }
+
+  // The client has done with a fetched host buffer.
+  void DeleteHostBuffer(HostBufferId buffer);
+
+  // To be called every second or so.
+  void Tick(absl::Time now) { uploads_->Expire(now, stream_->IsHeld()); }
 
  private:
   using OnDone = absl::AnyInvocable<void(const absl::Status&)>;
@@ -147,6 +158,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
 
   // Stops reading requests for a reason, or goes on as soon as there is none. May be called inside the core.
   void Hold(HoldReason reason, bool hold);
+
+  // Holds or releases the client by how much it has fetched and not looked up. After each change of that.
+  void WeighFetched();
 
   void Answer(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse& response);
   void AnswerError(const IfrtCall& call, const absl::Status& status);
@@ -225,6 +239,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   AfterCore* const after_;
   const bool slices_;
   const std::shared_ptr<SessionPeer> stream_;
+  const std::shared_ptr<HostMemory> memory_;
   const std::shared_ptr<HostUploads> uploads_;
   HostDownloads downloads_;
   HandleMinter handles_;
@@ -238,6 +253,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   bool too_many_pending_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_map<uint64_t, KnownProgram> programs_ ABSL_GUARDED_BY(mutex_);  // by handle
   std::vector<ArrayId> forget_ ABSL_GUARDED_BY(mutex_);
+
+  Mutex fetched_mutex_;  // so that the last one to look at how much it is has the last word
+  bool too_much_fetched_ ABSL_GUARDED_BY(fetched_mutex_) = false;
 
   Mutex output_mutex_;
   ResponseNumbering numbering_ ABSL_GUARDED_BY(output_mutex_);

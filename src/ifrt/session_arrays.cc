@@ -478,6 +478,7 @@ absl::Status IfrtSession::OnReshardArrays(const IfrtCall& call, const wire::Resh
 absl::Status IfrtSession::OnCopyToHostBuffer(const IfrtCall& call, const wire::CopyToHostBufferRequest& r) {
   FetchShard event;
   ASSIGN_OR_RETURN(event.array, ToArray(r.array_handle()));
+  int64_t bytes = 0;
   // A type that is not known belongs to an array that holds an error, or to none: the core says which.
   if (const auto spec = FindSpec(event.array); spec != nullptr) {
     if (!spec->sharding->fully_replicated()) {
@@ -487,11 +488,17 @@ absl::Status IfrtSession::OnCopyToHostBuffer(const IfrtCall& call, const wire::C
     if (r.has_byte_strides()) {
       ASSIGN_OR_RETURN(event.byte_strides, ParseStrides(r.byte_strides(), spec->dims));
     }
+    ASSIGN_OR_RETURN(bytes, HostSpanBytes(spec->dtype, spec->dims, event.byte_strides));
   }
+  HostCharge charge(memory_, HostPool::kFetched, id_, HostDownloads::Cost(bytes));
+  WeighFetched();
   const HostBufferId buffer{r.host_buffer_handle()};
-  event.request = Expect(OnFetched([this, call, buffer](absl::StatusOr<Fetched> fetched) {
+  event.request = Expect(OnFetched([this, call, buffer, charge = std::move(charge)](
+                                       absl::StatusOr<Fetched> fetched) mutable {
     absl::Status status = fetched.status();
-    if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched));
+    if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched), std::move(charge));
+    charge.Resize(0);
+    WeighFetched();
     if (!status.ok()) return AnswerError(call, status);
     IfrtResponse response;
     response.mutable_copy_to_host_buffer_response();

@@ -27,6 +27,9 @@ constexpr size_t kMaxNameBytes = 256;
 // Responses that are held back at most.
 constexpr size_t kMaxLate = 256;
 
+// Unread responses are counted in steps of this: while a client reads them, not at all.
+constexpr int64_t kUncountedBytes = 64 << 10;
+
 }  // namespace
 
 // ---------------------------------------------------------------- responses
@@ -42,10 +45,14 @@ void SessionStream::Outbox::Send(grpc::ByteBuffer response, bool soon) {
     if (late_.size() >= kMaxLate) late_is_due_ = true;
     if (!late_is_due_ && !std::exchange(flush_at_hand_, true)) late_flush_.Add(weak_from_this());
   }
-  if (queued_bytes_ > max_bytes_) {
+  while (queued_bytes_ > charged_bytes_ + kUncountedBytes && !ending_) {
+    if (memory_->TryTake(HostPool::kResponses, session_, kUncountedBytes)) {
+      charged_bytes_ += kUncountedBytes;
+      continue;
+    }
     ending_ = true;
     why_ = absl::ResourceExhaustedError(
-        absl::StrCat("the client has not read its responses: more than ", max_bytes_, " bytes wait for it"));
+        absl::StrCat("the client has not read its responses: ", queued_bytes_, " bytes wait for it"));
     // A write to a client that does not read never ends by itself.
     context_->TryCancel();
   }
@@ -66,6 +73,11 @@ bool SessionStream::Outbox::Hold(HoldReason reason, bool hold) {
   return held_ == 0 && wants_next_;
 }
 
+bool SessionStream::Outbox::IsHeld() const {
+  MutexLock lock(&mutex_);
+  return held_ != 0;
+}
+
 void SessionStream::Outbox::GoOn() {
   MutexLock lock(&mutex_);
   ReadIfAllowed();
@@ -84,13 +96,18 @@ void SessionStream::Outbox::ReadIfAllowed() {
 }
 
 void SessionStream::Outbox::WriteDone(bool ok) {
-  MutexLock lock(&mutex_);
-  writing_ = false;
-  if (!ok && !ending_) {
-    ending_ = true;
-    why_ = absl::UnavailableError("the client is gone");
+  int64_t free_bytes = 0;
+  {
+    MutexLock lock(&mutex_);
+    writing_ = false;
+    if (!ok && !ending_) {
+      ending_ = true;
+      why_ = absl::UnavailableError("the client is gone");
+    }
+    Pump();
+    if (queued_bytes_ == 0) free_bytes = std::exchange(charged_bytes_, 0);
   }
-  Pump();
+  if (free_bytes > 0) memory_->Give(HostPool::kResponses, session_, free_bytes);
 }
 
 void SessionStream::Outbox::End(const absl::Status& why) {
@@ -135,8 +152,7 @@ void SessionStream::Outbox::Pump() {
 // ---------------------------------------------------------------- requests
 
 SessionStream::SessionStream(IfrtDoor& door, grpc::CallbackServerContext* context)
-    : door_(door),
-      outbox_(std::make_shared<Outbox>(this, context, door.late_flush(), door.options().max_unread_response_bytes)) {
+    : door_(door), outbox_(std::make_shared<Outbox>(this, context, door.late_flush(), door.memory())) {
   if (absl::Status status = Open(context); !status.ok()) {
     Log(LogLevel::kWarning, absl::StrCat("client ", std::string(context->peer()), " refused: ", status.message()));
     outbox_->End(status);
@@ -161,6 +177,7 @@ absl::Status SessionStream::Open(grpc::CallbackServerContext* context) {
     name = it->second.string_value().substr(0, kMaxNameBytes);
   }
   ASSIGN_OR_RETURN(session_, door_.OpenSession(std::move(name), context->peer(), outbox_));
+  outbox_->SetSession(session_->id());
   return absl::OkStatus();
 }
 

@@ -14,10 +14,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "ifrt/host_memory.h"
 #include "ifrt/door.h"
 #include "ifrt/late_flush.h"
 #include "ifrt/session.h"
@@ -37,12 +39,18 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   // Responses on their way out, and whether requests are read.
   class Outbox final : public SessionPeer, public LateFlush::Holder, public std::enable_shared_from_this<Outbox> {
    public:
-    Outbox(SessionStream* stream, grpc::CallbackServerContext* context, LateFlush& late_flush, int64_t max_bytes)
-        : max_bytes_(max_bytes), late_flush_(late_flush), stream_(stream), context_(context) {}
+    Outbox(SessionStream* stream, grpc::CallbackServerContext* context, LateFlush& late_flush,
+           std::shared_ptr<HostMemory> memory)
+        : memory_(std::move(memory)), late_flush_(late_flush), stream_(stream), context_(context) {}
+    ~Outbox() override { memory_->Give(HostPool::kResponses, session_, charged_bytes_); }
+
+    // Before the first Send.
+    void SetSession(SessionId session) { session_ = session; }
 
     void Send(grpc::ByteBuffer response, bool soon) override;
     void Flush() override;
     bool Hold(HoldReason reason, bool hold) override;
+    bool IsHeld() const override;
     void GoOn() override;
 
     // Reads the next request, as soon as there is no reason against it.
@@ -59,9 +67,10 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
     void ReadIfAllowed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-    const int64_t max_bytes_;
+    const std::shared_ptr<HostMemory> memory_;
     LateFlush& late_flush_;
-    Mutex mutex_;
+    SessionId session_{0};  // set once
+    mutable Mutex mutex_;
     SessionStream* stream_ ABSL_GUARDED_BY(mutex_);
     grpc::CallbackServerContext* const context_;
     bool flush_at_hand_ ABSL_GUARDED_BY(mutex_) = false;  // LateFlush will call
@@ -73,6 +82,7 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     bool finished_ ABSL_GUARDED_BY(mutex_) = false;
     absl::Status why_ ABSL_GUARDED_BY(mutex_);
     int64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+    int64_t charged_bytes_ = 0;  // taken of memory_ for them, in steps; guarded by mutex_ but for the end
     std::deque<grpc::ByteBuffer> soon_ ABSL_GUARDED_BY(mutex_);
     std::deque<grpc::ByteBuffer> late_ ABSL_GUARDED_BY(mutex_);  // nobody waits for these
     grpc::ByteBuffer out_;                                       // of the write at hand

@@ -23,7 +23,8 @@ namespace wire = ::xla::ifrt::proxy;
 
 constexpr char kMetadataKey[] = "ifrt-proxy-grpc-host-buffer-store-metadata-bin";
 constexpr size_t kMaxVarintBytes = 10;
-constexpr size_t kMinSharedBytes = 256;
+// Smaller pieces are copied: a view of one would keep all of the buffer that it came in.
+constexpr size_t kMinSharedBytes = 4096;
 
 class StoreStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  public:
@@ -33,7 +34,7 @@ class StoreStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       flow_->Finish(status);
       return;
     }
-    StartRead(&in_);
+    if (upload_->Start() == Upload::Next::kRead) flow_->Resume();
   }
 
   void OnReadDone(bool ok) override {
@@ -134,7 +135,6 @@ absl::StatusOr<absl::Cord> StoreChunk(const grpc::ByteBuffer& message) {
   absl::Cord all;
   for (grpc::Slice& slice : slices) {
     const absl::string_view view(reinterpret_cast<const char*>(slice.begin()), slice.size());
-    // Small slices hold their bytes inside themselves: they cannot be moved under a view.
     if (slice.size() < kMinSharedBytes) {
       all.Append(view);
     } else {

@@ -1,6 +1,8 @@
 #include "ifrt/uploads.h"
 
 #include <algorithm>
+#include <array>
+#include <deque>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +15,10 @@ namespace causeway {
 namespace {
 
 // Smaller chunks stay in memory: a file and a mapping for each would cost more than they hold.
-constexpr size_t kMinSpillBytes = 256 << 10;
+constexpr int64_t kMinSpillBytes = 256 << 10;
+
+// What a buffer costs beside its data.
+constexpr int64_t kEntryBytes = 1 << 10;
 
 // Sent where data will not come: the stream exists for a moment, so that the other side learns of its end.
 class NoSource final : public StreamSource {
@@ -46,14 +51,25 @@ class HostUploads::Taker final : public StreamSource {
 
   // Guarded by the entry's mutex.
   bool done = false;
-  int64_t base = 0;  // offset of the queue's first byte
+  bool hungry = false;  // it was asked for bytes, and had none
+  int64_t base = 0;     // offset of the queue's first byte
   absl::Cord queue;
   absl::Cord current;  // what the last Read showed
 };
 
 class HostUploads::Entry final : public Upload, public std::enable_shared_from_this<Entry> {
  public:
-  Entry(std::shared_ptr<HostUploads> owner, HostBufferId id) : owner_(owner), plane_(owner->plane_), id_(id) {}
+  Entry(const std::shared_ptr<HostUploads>& owner, HostBufferId id)
+      : owner_(owner),
+        memory_(owner->memory_),
+        session_(owner->session_),
+        spill_directory_(owner->limits_.spill_directory),
+        plane_(owner->plane_),
+        id_(id) {}
+  ~Entry() override {
+    for (const Segment& segment : segments_) memory_->Give(segment.pool, session_, segment.bytes);
+    if (reserved_) memory_->Give(reserved_->pool, session_, reserved_->bytes);
+  }
 
   // What is to be done once the lock is given up.
   struct Effects {
@@ -65,19 +81,43 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     std::vector<HostDataArrived> deliver;
     absl::Status why;
     bool remove = false;
-    int64_t unstage_memory = 0;
-    int64_t unstage_file = 0;
+    std::array<int64_t, kHostPools> give = {};  // by HostPool
   };
+
+  Next Start() override {
+    MutexLock lock(&mutex_);
+    started_ = true;
+    reading_ = MayReadLocked();
+    return reading_ ? Next::kRead : Next::kPause;
+  }
 
   absl::StatusOr<Next> Append(absl::Cord chunk) override {
     Effects effects;
     absl::StatusOr<Next> next = Next::kRead;
     {
       MutexLock lock(&mutex_);
-      next = AppendLocked(std::move(chunk), effects);
+      reading_ = false;
+      absl::Status status = KeepLocked(std::move(chunk), /*in_file=*/false, effects);
+      if (status.ok()) {
+        reading_ = MayReadLocked();
+        next = reading_ ? Next::kRead : Next::kPause;
+      } else {
+        next = std::move(status);
+      }
     }
     Carry(effects);
     return next;
+  }
+
+  absl::Status AppendFile(absl::Cord view) override {
+    Effects effects;
+    absl::Status status;
+    {
+      MutexLock lock(&mutex_);
+      status = KeepLocked(std::move(view), /*in_file=*/true, effects);
+    }
+    Carry(effects);
+    return status;
   }
 
   absl::Status End() override {
@@ -135,7 +175,6 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       if (claimed_) return absl::AlreadyExistsError(absl::StrCat("host buffer ", Raw(id_), " is used twice"));
       claimed_ = true;
       wanted_ = total_bytes;
-      UnstageLocked(effects);
       if (!failed_.ok()) {
         data = failed_;
       } else if (announced_ >= 0 && announced_ != total_bytes) {
@@ -158,7 +197,6 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     {
       MutexLock lock(&mutex_);
       claimed_ = true;
-      UnstageLocked(effects);
       DiscardLocked(effects);
     }
     Carry(effects);
@@ -185,6 +223,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         all_wanted_ = true;
         if (!in_frame) staged_.Clear();
       }
+      ReleaseLocked(effects);
       effects.remove = finished();
     }
     if (taker != nullptr) {
@@ -199,22 +238,23 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     Carry(effects, /*in_core=*/true);
   }
 
-  void Expire(absl::Time now, absl::Duration timeout) {
+  // False: it does not wait for room.
+  bool Expire(absl::Time now, absl::Time held_until, absl::Duration timeout) {
     Effects effects;
     {
       MutexLock lock(&mutex_);
-      if (!paused_ || claimed_ || now - paused_since_ < timeout) return;
+      if (waiting_ == 0) return false;
+      if (now - std::max(waiting_since_, held_until) < timeout) return true;
       effects.fail = std::exchange(flow_, nullptr);
-      FailLocked(absl::ResourceExhaustedError(
-                     absl::StrCat("host buffer ", Raw(id_),
-                                  ": the data staged for this session have reached their limit, and no "
-                                  "request took any for ",
-                                  absl::FormatDuration(timeout),
-                                  "; send fewer bytes at a time, or raise "
-                                  "the controller's staging limit")),
+      FailLocked(absl::ResourceExhaustedError(absl::StrCat(
+                     "host buffer ", Raw(id_), ": there is no room for it. The data that this session sent ahead of ",
+                     "the requests that take them fill its share of the controller's memory and of the disk, and no ",
+                     "request took any for ", absl::FormatDuration(timeout), memory_->DescribeDisk(),
+                     "; send fewer bytes at a time, or raise the controller's --host-memory or --spill")),
                  effects);
     }
     Carry(effects);
+    return false;
   }
 
   void Close() {
@@ -228,17 +268,19 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     Carry(effects);
   }
 
-  // Another buffer has left room.
-  void ResumeIfPaused() {
+  // There is room for the next chunk: `bytes` of `pool` are ours. False: they are not needed any more.
+  bool OnRoom(uint64_t waiting, HostPool pool, int64_t bytes) {
     Effects effects;
     {
       MutexLock lock(&mutex_);
-      if (paused_ && !claimed_) {
-        paused_ = false;
-        effects.resume = flow_;
-      }
+      if (waiting_ != waiting) return false;
+      waiting_ = 0;
+      reserved_ = Reserved{pool, bytes};
+      reading_ = true;
+      effects.resume = flow_;
     }
     Carry(effects);
+    return true;
   }
 
   // gRPC cuts what the client sends into pieces of some kilobytes: several of them make one chunk.
@@ -257,6 +299,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         if (max_parts-- == 0) break;
         parts.emplace_back(part.data(), part.size());
       }
+      taker.hungry = bytes.empty();
+      ReleaseLocked(effects);
       ResumeLocked(effects);
     }
     Carry(effects);
@@ -271,6 +315,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       taker.current.Clear();
       takers_.erase(std::remove_if(takers_.begin(), takers_.end(), [](const auto& t) { return t->done; }),
                     takers_.end());
+      ReleaseLocked(effects);
       ResumeLocked(effects);
       effects.remove = finished();
     }
@@ -278,6 +323,17 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   }
 
  private:
+  // Bytes that are counted for this buffer, up to an offset.
+  struct Segment {
+    int64_t end;
+    HostPool pool;
+    int64_t bytes;
+  };
+  struct Reserved {
+    HostPool pool;
+    int64_t bytes;
+  };
+
   bool complete() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return announced_ >= 0 && received_ == announced_; }
 
   // Nothing more will happen to it.
@@ -286,7 +342,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     return discarded_ || (all_wanted_ && takers_.empty() && frames_.empty());
   }
 
-  absl::StatusOr<Next> AppendLocked(absl::Cord chunk, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::Status KeepLocked(absl::Cord chunk, bool in_file, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!failed_.ok()) return failed_;
     const int64_t length = static_cast<int64_t>(chunk.size());
     if (length > announced_ - received_) {
@@ -296,27 +352,84 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       return too_much;
     }
     received_ += length;
-    bool room = true;
     if (!discarded_) {
-      if (!claimed_) {
-        const auto owner = owner_.lock();
-        room = owner == nullptr || owner->Stage(shared_from_this(), chunk, staged_memory_, staged_file_);
-      }
+      if (!in_file) CountLocked(chunk, effects);
       for (const auto& taker : takers_) {
         taker->queue.Append(chunk);
+        taker->hungry = false;
         effects.streams_to_wake.push_back(taker->stream);
         effects.workers_to_wake.push_back(taker->worker);
       }
       if (!all_wanted_ || !frames_.empty()) staged_.Append(std::move(chunk));
     }
-    if (complete()) {
-      CompleteLocked(effects);
-      return Next::kRead;
+    ReturnReservedLocked(effects);
+    if (complete()) CompleteLocked(effects);
+    return absl::OkStatus();
+  }
+
+  // Counts what has just come, or puts it on disk where that is what there was room for.
+  void CountLocked(absl::Cord& chunk, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int64_t length = static_cast<int64_t>(chunk.size());
+    const Reserved reserved = std::exchange(reserved_, std::nullopt).value_or(Reserved{HostPool::kStaged, 0});
+    HostPool pool = reserved.pool;
+    if (pool == HostPool::kSpilled) {
+      absl::StatusOr<absl::Cord> file = SpillToFile(chunk, spill_directory_);
+      if (file.ok()) {
+        chunk = *std::move(file);
+      } else {
+        memory_->CloseDisk(file.status());
+        pool = HostPool::kStaged;
+      }
     }
-    if (room && !behind()) return Next::kRead;
-    paused_ = true;
-    paused_since_ = absl::Now();
-    return Next::kPause;
+    const int64_t there = pool == reserved.pool ? std::min(length, reserved.bytes) : 0;
+    effects.give[static_cast<int>(reserved.pool)] += reserved.bytes - there;
+    memory_->Take(pool, session_, length - there);
+    segments_.push_back({received_, pool, length});
+  }
+
+  void ReturnReservedLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (reserved_) effects.give[static_cast<int>(reserved_->pool)] += reserved_->bytes;
+    reserved_.reset();
+  }
+
+  // Whether the next chunk may be read now, with memory taken for it; otherwise ResumeLocked or OnRoom will say so.
+  bool MayReadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!failed_.ok()) return false;
+    if (complete() || discarded_) return true;
+    const int64_t bytes = std::min(kChunkBytes, announced_ - received_);
+    std::optional<HostPool> pool;
+    if (claimed_) {
+      if (behind()) return false;
+      const bool hungry =
+          announced_ <= kInlineBytes ||
+          std::any_of(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
+      if (hungry) {
+        memory_->Take(HostPool::kPassing, session_, bytes);
+      } else if (!memory_->TryTake(HostPool::kPassing, session_, bytes)) {
+        return false;
+      }
+      pool = HostPool::kPassing;
+    } else {
+      pool = StageOrWaitLocked(bytes);
+    }
+    if (pool) reserved_ = Reserved{*pool, bytes};
+    return pool.has_value();
+  }
+
+  std::optional<HostPool> StageOrWaitLocked(int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::vector<HostPool> pools = {HostPool::kStaged};
+    if (!spill_directory_.empty() && bytes >= kMinSpillBytes) pools.push_back(HostPool::kSpilled);
+    const uint64_t waiting = ++last_waiting_;
+    const auto pool = memory_->TakeOrWait(std::move(pools), session_, bytes,
+                                          [weak = weak_from_this(), waiting, bytes](HostPool pool) {
+                                            const auto self = weak.lock();
+                                            return self != nullptr && self->OnRoom(waiting, pool, bytes);
+                                          });
+    if (pool) return pool;
+    waiting_ = waiting;
+    waiting_since_ = absl::Now();
+    if (const auto owner = owner_.lock()) owner->NoteWaiting(weak_from_this());
+    return std::nullopt;
   }
 
   // A claimed buffer of which some taker has a full window still to take.
@@ -328,10 +441,26 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     });
   }
 
+  // Reads on, where that is possible now and was not.
   void ResumeLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (!paused_ || !claimed_ || behind()) return;
-    paused_ = false;
+    // It has no use any more for the room that it waits for, if it does.
+    if (claimed_) waiting_ = 0;
+    if (!started_ || reading_ || waiting_ != 0 || flow_ == nullptr || !MayReadLocked()) return;
+    reading_ = true;
     effects.resume = flow_;
+  }
+
+  // Gives back what is counted for bytes that every taker has taken.
+  void ReleaseLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    int64_t taken = received_;
+    if (failed_.ok() && !discarded_) {
+      if (!all_wanted_ || !frames_.empty()) taken = 0;
+      for (const auto& taker : takers_) taken = std::min(taken, taker->base);
+    }
+    while (!segments_.empty() && segments_.front().end <= taken) {
+      effects.give[static_cast<int>(segments_.front().pool)] += segments_.front().bytes;
+      segments_.pop_front();
+    }
   }
 
   void CompleteLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -343,25 +472,23 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     for (const auto& [worker, stream] : std::exchange(frames_, {})) {
       effects.deliver.push_back(HostDataArrived{worker, stream, std::string(staged_)});
     }
-  }
-
-  void UnstageLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    effects.unstage_memory += std::exchange(staged_memory_, 0);
-    effects.unstage_file += std::exchange(staged_file_, 0);
+    ReleaseLocked(effects);
   }
 
   void DiscardLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     discarded_ = true;
     staged_.Clear();
+    ReleaseLocked(effects);
     ResumeLocked(effects);
     effects.remove = finished();
   }
 
   void FailLocked(const absl::Status& why, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     failed_ = why;
-    paused_ = false;
+    waiting_ = 0;
     staged_.Clear();
-    UnstageLocked(effects);
+    ReleaseLocked(effects);
+    ReturnReservedLocked(effects);
     for (const auto& [worker, stream] : std::exchange(frames_, {})) {
       effects.deliver.push_back(HostDataArrived{worker, stream, why});
     }
@@ -377,6 +504,9 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       plane_->Wake(PeerOf(effects.workers_to_wake[i]), effects.streams_to_wake[i]);
     }
     for (const auto& [worker, stream] : effects.cancel) plane_->Cancel(PeerOf(worker), stream, effects.why);
+    for (int pool = 0; pool < kHostPools; ++pool) {
+      if (effects.give[pool] > 0) memory_->Give(static_cast<HostPool>(pool), session_, effects.give[pool]);
+    }
     if (effects.resume != nullptr) effects.resume->Resume();
     if (effects.fail != nullptr) effects.fail->Fail(effects.why);
     if (owner == nullptr) return;
@@ -388,12 +518,12 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       }
     }
     if (effects.remove) owner->Remove(id_);
-    if (effects.unstage_memory > 0 || effects.unstage_file > 0) {
-      owner->Unstage(effects.unstage_memory, effects.unstage_file);
-    }
   }
 
   const std::weak_ptr<HostUploads> owner_;
+  const std::shared_ptr<HostMemory> memory_;
+  const SessionId session_;
+  const std::string spill_directory_;
   DataPlane* const plane_;
   const HostBufferId id_;
 
@@ -405,12 +535,15 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   bool claimed_ ABSL_GUARDED_BY(mutex_) = false;     // a request is here
   bool all_wanted_ ABSL_GUARDED_BY(mutex_) = false;  // no more takers will come
   bool discarded_ ABSL_GUARDED_BY(mutex_) = false;
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Time paused_since_ ABSL_GUARDED_BY(mutex_);
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;  // the client is read
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;  // its next chunk, or the end
+  std::optional<Reserved> reserved_ ABSL_GUARDED_BY(mutex_);  // for that
+  uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // for room; 0: not
+  uint64_t last_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Time waiting_since_ ABSL_GUARDED_BY(mutex_);
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);
-  absl::Cord staged_ ABSL_GUARDED_BY(mutex_);          // all that came, until all takers are known
-  int64_t staged_memory_ ABSL_GUARDED_BY(mutex_) = 0;  // what the owner counts of it
-  int64_t staged_file_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Cord staged_ ABSL_GUARDED_BY(mutex_);  // all that came, until all takers are known
+  std::deque<Segment> segments_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Taker>> takers_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<WorkerId, StreamId>> frames_ ABSL_GUARDED_BY(mutex_);
 };
@@ -428,11 +561,16 @@ void HostUploads::Taker::ReadParts(int64_t offset, int64_t max_bytes, size_t max
 
 void HostUploads::Taker::OnDone(absl::Status) { entry->Done(*this); }
 
-HostUploads::HostUploads(DataPlane* plane, Deliver deliver, std::function<void(std::function<void()>)> postpone,
-                         UploadLimits limits)
-    : plane_(plane), deliver_(std::move(deliver)), postpone_(std::move(postpone)), limits_(std::move(limits)) {}
+HostUploads::HostUploads(SessionId session, std::shared_ptr<HostMemory> memory, DataPlane* plane, Deliver deliver,
+                         std::function<void(std::function<void()>)> postpone, UploadLimits limits)
+    : session_(session),
+      memory_(std::move(memory)),
+      plane_(plane),
+      deliver_(std::move(deliver)),
+      postpone_(std::move(postpone)),
+      limits_(std::move(limits)) {}
 
-HostUploads::~HostUploads() = default;
+HostUploads::~HostUploads() { Close(); }
 
 std::shared_ptr<HostUploads::Entry> HostUploads::FindOrAdd(HostBufferId buffer, absl::Status& status) {
   MutexLock lock(&mutex_);
@@ -446,55 +584,25 @@ std::shared_ptr<HostUploads::Entry> HostUploads::FindOrAdd(HostBufferId buffer, 
         absl::StrCat("a session may have ", limits_.max_buffers, " host buffers on their way; this one has as many"));
     return nullptr;
   }
+  memory_->Take(HostPool::kStaged, session_, kEntryBytes);
   return entries_[buffer] = std::make_shared<Entry>(shared_from_this(), buffer);
 }
 
 void HostUploads::Remove(HostBufferId buffer) {
-  MutexLock lock(&mutex_);
-  entries_.erase(buffer);
-}
-
-bool HostUploads::Stage(const std::shared_ptr<Entry>& entry, absl::Cord& chunk, int64_t& memory_bytes,
-                        int64_t& file_bytes) {
-  const int64_t length = static_cast<int64_t>(chunk.size());
-  bool spill = false;
+  std::shared_ptr<Entry> gone;  // goes without the lock
   {
     MutexLock lock(&mutex_);
-    if (staged_bytes_ + length <= limits_.staging_bytes) {
-      staged_bytes_ += length;
-      memory_bytes += length;
-      return true;
-    }
-    spill = !limits_.spill_directory.empty() && chunk.size() >= kMinSpillBytes &&
-            spilled_bytes_ + length <= limits_.spill_bytes;
-    if (spill) spilled_bytes_ += length;
+    const auto it = entries_.find(buffer);
+    if (it == entries_.end()) return;
+    gone = std::move(it->second);
+    entries_.erase(it);
   }
-  if (spill) {
-    if (auto file = SpillToFile(chunk, limits_.spill_directory); file.ok()) {
-      chunk = *std::move(file);
-      file_bytes += length;
-      return true;
-    }
-  }
-  MutexLock lock(&mutex_);
-  if (spill) spilled_bytes_ -= length;
-  staged_bytes_ += length;
-  memory_bytes += length;
-  waiting_for_room_.push_back(entry);
-  return false;
+  memory_->Give(HostPool::kStaged, session_, kEntryBytes);
 }
 
-void HostUploads::Unstage(int64_t memory_bytes, int64_t file_bytes) {
-  std::vector<std::weak_ptr<Entry>> waiting;
-  {
-    MutexLock lock(&mutex_);
-    staged_bytes_ -= memory_bytes;
-    spilled_bytes_ -= file_bytes;
-    if (staged_bytes_ < limits_.staging_bytes) waiting.swap(waiting_for_room_);
-  }
-  for (const auto& weak : waiting) {
-    if (const auto entry = weak.lock()) entry->ResumeIfPaused();
-  }
+void HostUploads::NoteWaiting(std::weak_ptr<Entry> entry) {
+  MutexLock lock(&mutex_);
+  waiting_.push_back(std::move(entry));
 }
 
 absl::StatusOr<std::shared_ptr<Upload>> HostUploads::Begin(HostBufferId buffer, int64_t total_bytes,
@@ -541,35 +649,40 @@ void HostUploads::Want(HostBufferId buffer, WorkerId worker, StreamId stream, in
   }
 }
 
-void HostUploads::Expire(absl::Time now) {
-  std::vector<std::shared_ptr<Entry>> entries;
+void HostUploads::Expire(absl::Time now, bool held) {
+  std::vector<std::weak_ptr<Entry>> waiting;
+  absl::Time held_until;
   {
     MutexLock lock(&mutex_);
-    for (const auto& weak : waiting_for_room_) {
-      if (auto entry = weak.lock()) entries.push_back(std::move(entry));
-    }
+    waiting.swap(waiting_);
+    if (held) held_until_ = now;
+    held_until = held_until_;
   }
-  for (const auto& entry : entries) entry->Expire(now, limits_.stall_timeout);
+  std::erase_if(waiting, [&](const std::weak_ptr<Entry>& weak) {
+    const auto entry = weak.lock();
+    return entry == nullptr || !entry->Expire(now, held_until, limits_.stall_timeout);
+  });
+  MutexLock lock(&mutex_);
+  waiting_.insert(waiting_.end(), waiting.begin(), waiting.end());
 }
 
 void HostUploads::Close() {
+  memory_->Forget(session_);
   absl::flat_hash_map<HostBufferId, std::shared_ptr<Entry>> entries;
   {
     MutexLock lock(&mutex_);
     closed_ = true;
     entries.swap(entries_);
   }
-  for (const auto& [id, entry] : entries) entry->Close();
+  for (const auto& [id, entry] : entries) {
+    entry->Close();
+    memory_->Give(HostPool::kStaged, session_, kEntryBytes);
+  }
 }
 
 int HostUploads::buffer_count() const {
   MutexLock lock(&mutex_);
   return static_cast<int>(entries_.size());
-}
-
-int64_t HostUploads::staged_bytes() const {
-  MutexLock lock(&mutex_);
-  return staged_bytes_;
 }
 
 }  // namespace causeway

@@ -3,15 +3,18 @@
 // The bytes come on one channel (HostBufferStore), the request that makes an array of them on another, in either order.
 //
 //   store side                                        request side
-//   feed = uploads->Begin(handle, bytes, flow);       data = uploads->Claim(handle, bytes);      // small and here:
-//   take it upload->Append(chunk);                            uploads->Want(handle, worker, stream, ...);  // the core
-//   asks for it upload->End();
+//   upload = uploads->Begin(handle, bytes, flow);     data = uploads->Claim(handle, bytes);    // small and here: take it
+//   upload->Start(); upload->Append(chunk);           uploads->Want(handle, worker, stream, ...);  // the core asks for it
+//   upload->End();
 //
-// Memory is bounded. Large data flow through: the client is read only as far as every taker is less than
-// kStreamWindowBytes behind. Data whose request has not come yet must be read all the same (the stock client sends all
-// stores of a batch before the request that names them, 64 at a time), so up to `staging_bytes` of them are held in
-// memory, up to `spill_bytes` more in unlinked files; beyond that the client is read no further until a request comes,
-// and a store that stood still for `stall_timeout` fails.
+// Memory is bounded (host_memory.h), and taken before the client is read:
+//
+// - Data whose request has not come must be read all the same (the stock client sends all stores of a batch before the
+//   request that names them, 64 at a time). They are staged in memory, then on disk; where there is room for neither, the
+//   store waits, and fails after `stall_timeout`. Time in which the client's requests were left unread does not count.
+// - Data whose request is here flow through: the client is read as far as every worker is less than kStreamWindowBytes
+//   behind, and as memory allows. A worker that is ready for the next bytes gets them whether or not there is room, since
+//   they do not stay: what is here must never be waiting for what is held up by it.
 //
 // Threading: all calls are thread-safe. Want may be called inside the core.
 // Lifetime: a HostUploads is held by shared_ptr; uploads under way hold it weakly. Close ends all of them.
@@ -33,14 +36,13 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "controller/events.h"
+#include "ifrt/host_memory.h"
 #include "net/data_plane.h"
 
 namespace causeway {
 
 struct UploadLimits {
-  int64_t staging_bytes = int64_t{256} << 20;
-  int64_t spill_bytes = int64_t{64} << 30;
-  std::string spill_directory = "/var/tmp";  // empty: nothing is spilled
+  std::string spill_directory;  // empty: nothing is spilled
   absl::Duration stall_timeout = absl::Seconds(60);
   int max_buffers = 1 << 18;
 };
@@ -50,7 +52,8 @@ class UploadFlow {
  public:
   virtual ~UploadFlow() = default;
 
-  // Reading may go on, after an Append that said kPause. Called once for each, from any thread, and inside the core.
+  // Reading may go on, after a Start or Append that said kPause. Called once for each, from any thread, and inside the
+  // core.
   virtual void Resume() = 0;
 
   // The store has failed: no more Append.
@@ -59,15 +62,21 @@ class UploadFlow {
 
 class HostUploads;
 
-// One store. Append, End and Abort are called by its reader alone.
+// One store. Called by its reader alone.
 class Upload {
  public:
   enum class Next { kRead, kPause };
 
   virtual ~Upload() = default;
 
-  // INVALID_ARGUMENT where more comes than was announced. kPause: the flow's Resume says when to go on.
+  // Whether to read the first chunk. kPause: the flow's Resume says when.
+  virtual Next Start() = 0;
+
+  // What was read. INVALID_ARGUMENT where more comes than was announced.
   virtual absl::StatusOr<Next> Append(absl::Cord chunk) = 0;
+
+  // Instead of all of these: the data lie in a file, and `view` shows them.
+  virtual absl::Status AppendFile(absl::Cord view) = 0;
 
   // The client has sent all. DATA_LOSS where less came than was announced.
   virtual absl::Status End() = 0;
@@ -82,8 +91,8 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   using Deliver = std::function<void(HostDataArrived)>;
 
   // `postpone` runs a task when the core has been left. `plane` may be null where nothing large is sent.
-  HostUploads(DataPlane* plane, Deliver deliver, std::function<void(std::function<void()>)> postpone,
-              UploadLimits limits);
+  HostUploads(SessionId session, std::shared_ptr<HostMemory> memory, DataPlane* plane, Deliver deliver,
+              std::function<void(std::function<void()>)> postpone, UploadLimits limits);
   ~HostUploads();
 
   // The client begins to store `total_bytes` under `buffer`. ALREADY_EXISTS: it did so before. RESOURCE_EXHAUSTED: too
@@ -102,15 +111,15 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   // As ControllerActions::WantHostData, of a claimed buffer.
   void Want(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes, bool in_frame, bool last);
 
-  // Fails stores that nobody took for too long.
-  void Expire(absl::Time now);
+  // Fails stores that have waited too long for room. To be called every second or so. `held`: the client's requests are
+  // left unread, so that it cannot say who takes them.
+  void Expire(absl::Time now, bool held);
 
   // The session is gone: ends every upload.
   void Close();
 
-  // Buffers that are stored or wanted, and their bytes that wait for a request.
+  // Buffers that are stored or wanted.
   int buffer_count() const;
-  int64_t staged_bytes() const;
 
  private:
   class Entry;
@@ -119,11 +128,10 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   std::shared_ptr<Entry> FindOrAdd(HostBufferId buffer, absl::Status& status);
   void Remove(HostBufferId buffer);
 
-  // Counts `chunk` of the unclaimed `entry` as held in memory, or replaces it by a file; adds to what is counted for
-  // it. False: there is room for neither, and the entry must pause until there is.
-  bool Stage(const std::shared_ptr<Entry>& entry, absl::Cord& chunk, int64_t& memory_bytes, int64_t& file_bytes);
-  void Unstage(int64_t memory_bytes, int64_t file_bytes);
+  void NoteWaiting(std::weak_ptr<Entry> entry);
 
+  const SessionId session_;
+  const std::shared_ptr<HostMemory> memory_;
   DataPlane* const plane_;
   const Deliver deliver_;
   const std::function<void(std::function<void()>)> postpone_;
@@ -132,9 +140,8 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   mutable Mutex mutex_;  // after an Entry's
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_map<HostBufferId, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
-  int64_t staged_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t spilled_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::vector<std::weak_ptr<Entry>> waiting_for_room_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<Entry>> waiting_ ABSL_GUARDED_BY(mutex_);  // for room; some no longer
+  absl::Time held_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the last time it was known to be held
 };
 
 }  // namespace causeway

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "absl/time/clock.h"
@@ -15,7 +16,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr SessionId kSession{1};
 constexpr HostBufferId kBuffer{5};
+constexpr int64_t kBufferBytes = 1 << 10;  // what one costs beside its data
 constexpr WorkerId kWorker{3};
 constexpr WorkerId kOther{4};
 
@@ -72,17 +75,28 @@ class FakeFlow final : public UploadFlow {
 
 class UploadsTest : public ::testing::Test {
  protected:
-  std::shared_ptr<HostUploads> Make(UploadLimits limits = {}) {
+  // By default there is memory for everything.
+  std::shared_ptr<HostUploads> Make(UploadLimits limits = {}, HostMemoryLimits memory = {}) {
+    memory_ = std::make_shared<HostMemory>(memory);
     return std::make_shared<HostUploads>(
-        &plane_, [this](HostDataArrived arrived) { delivered_.push_back(std::move(arrived)); },
+        kSession, memory_, &plane_, [this](HostDataArrived arrived) { delivered_.push_back(std::move(arrived)); },
         [this](std::function<void()> task) { postponed_.push_back(std::move(task)); }, limits);
   }
   std::shared_ptr<Upload> Begin(HostUploads& uploads, int64_t bytes, HostBufferId buffer = kBuffer) {
-    return uploads.Begin(buffer, bytes, flow_).value();
+    auto upload = uploads.Begin(buffer, bytes, flow_).value();
+    started_ = upload->Start();
+    return upload;
+  }
+
+  // What is counted as held, beside what buffers themselves cost.
+  int64_t Held(const HostUploads& uploads, HostPool pool) const {
+    return memory_->used_bytes(pool) - (pool == HostPool::kStaged ? uploads.buffer_count() * kBufferBytes : 0);
   }
   static absl::Cord Bytes(int64_t n, char c = 'x') { return absl::Cord(std::string(n, c)); }
 
   FakePlane plane_;
+  std::shared_ptr<HostMemory> memory_;
+  Upload::Next started_ = Upload::Next::kPause;
   std::shared_ptr<FakeFlow> flow_ = std::make_shared<FakeFlow>();
   std::vector<HostDataArrived> delivered_;
   std::vector<std::function<void()>> postponed_;
@@ -96,7 +110,7 @@ TEST_F(UploadsTest, SmallDataThatCameFirstAreGivenWithTheClaim) {
   EXPECT_TRUE(upload->End().ok());
   EXPECT_EQ(uploads->Claim(kBuffer, 6).value(), "abcdef");
   EXPECT_EQ(uploads->buffer_count(), 0);
-  EXPECT_EQ(uploads->staged_bytes(), 0);
+  EXPECT_EQ(memory_->used_bytes(HostPool::kStaged), 0);
 }
 
 TEST_F(UploadsTest, SmallDataThatComeAfterTheRequestAreDeliveredToEveryWorker) {
@@ -172,37 +186,157 @@ TEST_F(UploadsTest, BothWorkersGetAllBytesInOrder) {
   EXPECT_EQ(uploads->buffer_count(), 0);
 }
 
-TEST_F(UploadsTest, BeyondTheStagingLimitTheClientIsReadNoFurther) {
-  auto uploads = Make({.staging_bytes = 1000});
-  auto first = Begin(*uploads, 900);
-  EXPECT_EQ(first->Append(Bytes(600)).value(), Upload::Next::kRead);
-  const HostBufferId second_buffer{6};
-  auto second = Begin(*uploads, 900, second_buffer);
-  EXPECT_EQ(second->Append(Bytes(600)).value(), Upload::Next::kPause);
-  EXPECT_TRUE(uploads->Claim(kBuffer, 900).ok());
-  EXPECT_EQ(flow_->resumed, 1) << "the claimed bytes no longer count, so the second store goes on";
+// Room for 8 MiB to be staged, of which one session gets half, and 2 MiB to pass ahead.
+constexpr HostMemoryLimits kLittle = {.bytes = 16 << 20, .spill_bytes = 64 << 20};
+constexpr int64_t kMiB = 1 << 20;
+
+TEST_F(UploadsTest, WithoutRoomToStageAStoreWaitsUntilAnotherIsTaken) {
+  auto uploads = Make({}, kLittle);
+  const int64_t total = 3 * kMiB;
+  auto first = Begin(*uploads, total);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(first->Append(Bytes(kMiB)).value(), Upload::Next::kRead);
+  EXPECT_TRUE(first->End().ok());
+  auto second = Begin(*uploads, total, HostBufferId{6});
+  EXPECT_EQ(started_, Upload::Next::kPause) << "it is not even begun to read";
+  EXPECT_TRUE(uploads->Claim(kBuffer, total).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, false, true);
+  EXPECT_EQ(flow_->resumed, 0) << "the data are still here";
+  plane_.Take(StreamId{1}, 0, total);
+  plane_.Finish(StreamId{1});
+  EXPECT_EQ(flow_->resumed, 1);
+  EXPECT_EQ(second->Append(Bytes(kMiB)).value(), Upload::Next::kRead);
+}
+
+TEST_F(UploadsTest, AStoreThatWaitsForRoomGoesOnWhenItsOwnRequestComes) {
+  auto uploads = Make({}, kLittle);
+  auto staged = Begin(*uploads, 3 * kMiB);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(staged->Append(Bytes(kMiB)).ok());
+  auto upload = Begin(*uploads, 2 * kMiB, HostBufferId{6});
+  EXPECT_EQ(started_, Upload::Next::kPause);
+  EXPECT_TRUE(uploads->Claim(HostBufferId{6}, 2 * kMiB).ok());
+  EXPECT_EQ(flow_->resumed, 1);
+}
+
+TEST_F(UploadsTest, AWorkerThatIsReadyGetsDataHoweverLittleRoomThereIs) {
+  auto uploads = Make({}, kLittle);
+  // Others have taken all that may pass.
+  memory_->Take(HostPool::kPassing, SessionId{2}, 2 * kMiB);
+  const int64_t total = 3 * kMiB;
+  EXPECT_TRUE(uploads->Claim(kBuffer, total).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, false, true);
+  auto upload = Begin(*uploads, total);
+  EXPECT_EQ(started_, Upload::Next::kPause) << "nobody asks for it yet";
+  std::string all;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(plane_.Take(StreamId{1}, i * kMiB, 1).empty());
+    EXPECT_EQ(flow_->resumed, i + 1);
+    EXPECT_EQ(upload->Append(Bytes(kMiB)).value(), i < 2 ? Upload::Next::kPause : Upload::Next::kRead);
+    all += plane_.Take(StreamId{1}, i * kMiB, kMiB);
+  }
+  EXPECT_EQ(static_cast<int64_t>(all.size()), total);
+  plane_.Finish(StreamId{1});
+  EXPECT_EQ(memory_->used_bytes(HostPool::kPassing, kSession), 0);
+}
+
+TEST_F(UploadsTest, WhatIsCountedFollowsTheSlowestWorker) {
+  auto uploads = Make();
+  const int64_t total = 4 * kMiB;
+  auto upload = Begin(*uploads, total);
+  EXPECT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged), 2 * kMiB) << "one is here, one is being read";
+  EXPECT_TRUE(uploads->Claim(kBuffer, total).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, false, false);
+  uploads->Want(kBuffer, kOther, StreamId{2}, total, false, true);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged) + Held(*uploads, HostPool::kPassing), total);
+  plane_.Take(StreamId{1}, 0, total);
+  plane_.Finish(StreamId{1});
+  plane_.Take(StreamId{2}, 0, 2 * kMiB);
+  plane_.Take(StreamId{2}, 2 * kMiB, 1);
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged) + Held(*uploads, HostPool::kPassing), 2 * kMiB);
+  plane_.Take(StreamId{2}, 2 * kMiB, 2 * kMiB);
+  plane_.Finish(StreamId{2});
+  EXPECT_EQ(memory_->used_bytes(HostPool::kStaged), 0);
+  EXPECT_EQ(memory_->used_bytes(HostPool::kPassing), 0);
 }
 
 TEST_F(UploadsTest, AStoreThatNobodyTakesFailsAfterTheTimeout) {
-  auto uploads = Make({.staging_bytes = 100, .stall_timeout = absl::Seconds(60)});
-  auto upload = Begin(*uploads, 900);
-  EXPECT_EQ(upload->Append(Bytes(600)).value(), Upload::Next::kPause);
-  uploads->Expire(absl::Now());
+  auto uploads = Make({.stall_timeout = absl::Seconds(60)}, {.bytes = 1 << 20});
+  auto upload = Begin(*uploads, 3 * kMiB);
+  EXPECT_EQ(started_, Upload::Next::kPause);
+  uploads->Expire(absl::Now(), /*held=*/false);
   EXPECT_TRUE(flow_->failed.ok());
-  uploads->Expire(absl::Now() + absl::Seconds(61));
+  uploads->Expire(absl::Now() + absl::Seconds(61), false);
   EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_FALSE(uploads->Claim(kBuffer, 900).ok());
+  EXPECT_THAT(std::string(flow_->failed.message()), HasSubstr("--host-memory"));
+  EXPECT_FALSE(uploads->Claim(kBuffer, 3 * kMiB).ok());
 }
 
-TEST_F(UploadsTest, LargeChunksThatMemoryHasNoRoomForGoToAFileAndBack) {
-  auto uploads = Make({.staging_bytes = 100, .spill_directory = ::testing::TempDir()});
-  auto upload = Begin(*uploads, 2 << 20);
-  EXPECT_EQ(upload->Append(Bytes(1 << 20, 'a')).value(), Upload::Next::kRead);
-  EXPECT_EQ(upload->Append(Bytes(1 << 20, 'b')).value(), Upload::Next::kRead);
-  EXPECT_EQ(uploads->staged_bytes(), 0);
-  EXPECT_TRUE(uploads->Claim(kBuffer, 2 << 20).ok());
-  uploads->Want(kBuffer, kWorker, StreamId{1}, 2 << 20, false, true);
-  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 2 << 20), std::string(1 << 20, 'a') + std::string(1 << 20, 'b'));
+TEST_F(UploadsTest, TimeInWhichTheClientIsHeldDoesNotCount) {
+  auto uploads = Make({.stall_timeout = absl::Seconds(60)}, {.bytes = 1 << 20});
+  auto upload = Begin(*uploads, 3 * kMiB);
+  const absl::Time start = absl::Now();
+  for (int second = 1; second < 200; ++second) uploads->Expire(start + absl::Seconds(second), /*held=*/true);
+  uploads->Expire(start + absl::Seconds(250), false);
+  EXPECT_TRUE(flow_->failed.ok()) << "its request could not be read";
+  uploads->Expire(start + absl::Seconds(260), false);
+  EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(UploadsTest, ChunksThatMemoryHasNoRoomForGoToAFileAndBack) {
+  auto uploads = Make({.spill_directory = ::testing::TempDir()}, {.bytes = 1 << 20});
+  auto upload = Begin(*uploads, 2 * kMiB);
+  EXPECT_EQ(upload->Append(Bytes(kMiB, 'a')).value(), Upload::Next::kRead);
+  EXPECT_EQ(upload->Append(Bytes(kMiB, 'b')).value(), Upload::Next::kRead);
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged), 0);
+  EXPECT_EQ(Held(*uploads, HostPool::kSpilled), 2 * kMiB);
+  EXPECT_TRUE(uploads->Claim(kBuffer, 2 * kMiB).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 2 * kMiB, false, true);
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 2 * kMiB), std::string(kMiB, 'a') + std::string(kMiB, 'b'));
+  plane_.Finish(StreamId{1});
+  EXPECT_EQ(memory_->used_bytes(HostPool::kSpilled), 0);
+}
+
+TEST_F(UploadsTest, AFullDiskMakesTheStoreWaitAndIsTriedAgain) {
+  // Writes to it fail: there is no such folder.
+  auto uploads = Make({.spill_directory = "/nonexistent", .stall_timeout = absl::Seconds(60)}, {.bytes = 1 << 20});
+  auto upload = Begin(*uploads, 3 * kMiB);
+  EXPECT_EQ(started_, Upload::Next::kRead) << "it is to go to disk";
+  EXPECT_EQ(upload->Append(Bytes(kMiB)).value(), Upload::Next::kPause);
+  EXPECT_EQ(Held(*uploads, HostPool::kSpilled), 0);
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged), kMiB) << "what came is kept";
+  memory_->ReopenDisk();
+  EXPECT_EQ(flow_->resumed, 1);
+  EXPECT_EQ(upload->Append(Bytes(kMiB)).value(), Upload::Next::kPause);
+  uploads->Expire(absl::Now() + absl::Seconds(61), false);
+  EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(flow_->failed.message()), HasSubstr("the disk takes no more"));
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged), 0);
+}
+
+TEST_F(UploadsTest, AFileOfTheClientsCostsNoMemory) {
+  auto uploads = Make({}, {.bytes = 1 << 20});
+  auto upload = uploads->Begin(kBuffer, 3 * kMiB, flow_).value();
+  EXPECT_TRUE(upload->AppendFile(Bytes(3 * kMiB)).ok());
+  EXPECT_TRUE(upload->End().ok());
+  EXPECT_EQ(Held(*uploads, HostPool::kStaged), 0);
+  EXPECT_TRUE(uploads->Claim(kBuffer, 3 * kMiB).ok());
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 3 * kMiB, false, true);
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 3 * kMiB).size(), 3u * kMiB);
+}
+
+TEST_F(UploadsTest, AbandonedStoresHoldNothing) {
+  auto uploads = Make({}, kLittle);
+  auto first = Begin(*uploads, 3 * kMiB);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(first->Append(Bytes(kMiB)).ok());
+  auto waits = Begin(*uploads, 3 * kMiB, HostBufferId{6});
+  auto reads = Begin(*uploads, 100, HostBufferId{7});
+  waits->Abort(absl::CancelledError("gone"));
+  reads->Abort(absl::CancelledError("gone"));
+  uploads->Discard(HostBufferId{6});
+  uploads->Close();
+  EXPECT_EQ(memory_->used_bytes(HostPool::kStaged), 0);
+  EXPECT_EQ(flow_->resumed, 0);
 }
 
 TEST_F(UploadsTest, WrongSizesAreTheClientsErrorWhicheverSideComesFirst) {
@@ -238,13 +372,13 @@ TEST_F(UploadsTest, AStoreThatBreaksOffFailsWhoWaitsForIt) {
 }
 
 TEST_F(UploadsTest, DiscardedBuffersAreSwallowedSoThatTheClientGoesOn) {
-  auto uploads = Make({.staging_bytes = 10});
+  auto uploads = Make({}, {.bytes = 1 << 20});
   uploads->Discard(kBuffer);
   auto upload = Begin(*uploads, 1 << 20);
   EXPECT_EQ(upload->Append(Bytes(1 << 20)).value(), Upload::Next::kRead);
   EXPECT_TRUE(upload->End().ok());
   EXPECT_EQ(uploads->buffer_count(), 0);
-  EXPECT_EQ(uploads->staged_bytes(), 0);
+  EXPECT_EQ(memory_->used_bytes(HostPool::kStaged), 0);
 }
 
 TEST_F(UploadsTest, ABufferIsStoredAndUsedOnce) {
