@@ -60,6 +60,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
   options.core.limits.launches_per_device = flags.pressure.launches_in_flight;
   options.core.limits.items = flags.pressure.work_in_flight;
+  options.core.limits.host_bytes = flags.pressure.upload_in_flight_bytes;
   options.control_address = flags.control_address;
   options.data_address = flags.data_address;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));

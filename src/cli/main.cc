@@ -26,6 +26,13 @@ void AddPressure(CLI::App& sub, PressureFlags& flags) {
       ->envname("CAUSEWAY_WORK_IN_FLIGHT")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
       ->capture_default_str();
+  sub.add_option(
+         "--upload-in-flight", flags.upload_in_flight_bytes,
+         "Host data of one client that may be on their way to workers, such as 1GiB; then it has to wait itself")
+      ->envname("CAUSEWAY_UPLOAD_IN_FLIGHT")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 50))
+      ->capture_default_str();
   sub.add_option("--host-memory", flags.host_memory_bytes,
                  "Memory for all clients' data on their way through the controller, such as 1GiB")
       ->envname("CAUSEWAY_HOST_MEMORY")

@@ -22,6 +22,7 @@ inline constexpr char kDefaultDataAddress[] = "127.0.0.1:0";
 struct PressureFlags {
   int64_t launches_in_flight = LoadLimits().launches_per_device;
   int64_t work_in_flight = LoadLimits().items;
+  int64_t upload_in_flight_bytes = LoadLimits().host_bytes;
   int64_t host_memory_bytes = HostMemoryLimits().bytes;
   int64_t spill_bytes = HostMemoryLimits().spill_bytes;
   std::string spill_directory = "/var/tmp";

@@ -102,6 +102,7 @@ class Up {
     const std::pair<const char*, int64_t> limits[] = {
         {"--launches-in-flight", flags_.pressure.launches_in_flight},
         {"--work-in-flight", flags_.pressure.work_in_flight},
+        {"--upload-in-flight", flags_.pressure.upload_in_flight_bytes},
         {"--host-memory", flags_.pressure.host_memory_bytes},
         {"--spill", flags_.pressure.spill_bytes},
     };

@@ -314,7 +314,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     if (make.reports.contains(slot.id)) {
       const PendingMake ended = std::move(makes_.extract(id).mapped());
       ended.future->Fail(lost, *out_);
-      Ended(SessionOf(id), ended.load());
+      Ended(SessionOf(id), ended.load);
     } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
       // The makers wait for data that will not come; they report the error like any other.
       proto::ToWorker message;

@@ -87,15 +87,14 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
 
 void ControllerCore::Impl::StartMake(Session& session, ArrayId id, Array& array,
                                      absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders,
-                                     int64_t frame_bytes) {
+                                     const Load::Item& load) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts)};
-  PendingMake& make = makes_[id];
-  make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), frame_bytes};
-  Began(session, make.load());
+  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load};
+  Began(session, load);
 }
 
 // ---------------------------------------------------------------- host data
@@ -123,7 +122,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   if (!array.ok()) return Refuse(session, e.request, {e.array}, array.status());
 
   absl::flat_hash_map<WorkerId, int> reports;
-  int64_t frame_bytes = 0;
+  Load::Item load;
   const Sharding& sharding = *e.spec->sharding;
   for (HostPiece& piece : e.pieces) {
     if (piece.shards.empty()) continue;
@@ -150,7 +149,7 @@ void ControllerCore::Impl::On(PutArray& e) {
       }
       ++reports[worker];
       const bool in_frame = piece.total_bytes <= kInlineBytes;
-      if (in_frame) frame_bytes += piece.total_bytes;
+      (in_frame ? load.bytes : load.host_bytes) += piece.total_bytes;
       if (piece.data) {
         put->set_data(*piece.data);
         Send(worker, message);
@@ -165,7 +164,7 @@ void ControllerCore::Impl::On(PutArray& e) {
                          worker == workers.back());
     }
   }
-  StartMake(session, e.array, **array, std::move(reports), {}, frame_bytes);
+  StartMake(session, e.array, **array, std::move(reports), {}, load);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
@@ -192,7 +191,7 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   const std::shared_ptr<Future> future = found->second.future;
   future->PartDone(FromProto(done.status()), *out_);
   if (!future->done()) return;
-  const Load::Item load = found->second.load();
+  const Load::Item load = found->second.load;
   makes_.erase(found);
   Ended(SessionOf(id), load);
 }
@@ -207,7 +206,7 @@ void ControllerCore::Impl::RunPlan(Session& session, ArrayId target, Array& arra
     *message.mutable_copy() = copy;
     Send(worker, message);
   }
-  StartMake(session, target, array, std::move(reports), plan.senders, /*frame_bytes=*/0);
+  StartMake(session, target, array, std::move(reports), plan.senders, {});
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {

@@ -74,9 +74,7 @@ class ControllerCore::Impl {
     std::shared_ptr<Future> future;
     absl::flat_hash_map<WorkerId, int> reports;
     std::vector<WorkerId> senders;
-    int64_t bytes = 0;
-
-    Load::Item load() const { return {std::nullopt, bytes}; }
+    Load::Item load;
   };
 
   struct PendingCompile {
@@ -127,9 +125,8 @@ class ControllerCore::Impl {
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
-  // `frame_bytes` is what travels in control frames for it.
   void StartMake(Session& session, ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
-                 std::vector<WorkerId> senders, int64_t frame_bytes);
+                 std::vector<WorkerId> senders, const Load::Item& load);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
 

@@ -15,7 +15,7 @@ using Throttled = std::vector<std::pair<SessionId, bool>>;
 
 class CoreLoadTest : public CoreTest {
  protected:
-  CoreLoadTest() : CoreTest({.launches_per_device = 8, .items = 20, .bytes = 10'000}) {}
+  CoreLoadTest() : CoreTest({.launches_per_device = 8, .items = 20, .bytes = 10'000, .host_bytes = 12 << 20}) {}
 
   // Two workers, an array on device 0 and a program there, and the same on device 2 of the other worker.
   void Prepare(SessionId session = kSession) {
@@ -105,11 +105,22 @@ TEST_F(CoreLoadTest, BytesInFramesCount) {
   EXPECT_EQ(out_.throttled, (Throttled{{kSession, true}, {kSession, false}}));
 }
 
-TEST_F(CoreLoadTest, BytesThatDoNotTravelInFramesDoNotCount) {
+TEST_F(CoreLoadTest, LargeHostDataCountByThemselves) {
   TwoWorkers();
   Prepare();
-  Handle(PutArray{Next(), A(50), On({0}, {1 << 20}), {HostPiece{HostBufferId{8}, {0}, {}, 4 << 20, std::nullopt}}});
+  const auto put = [&](ArrayId id) {
+    Handle(PutArray{Next(), id, On({0}, {1 << 20}), {HostPiece{HostBufferId{8}, {0}, {}, 4 << 20, std::nullopt}}});
+  };
+  put(A(50));
+  EXPECT_TRUE(out_.throttled.empty()) << "4 MiB that do not travel in frames";
+  put(A(51));
   EXPECT_TRUE(out_.throttled.empty());
+  put(A(52));
+  EXPECT_EQ(out_.throttled, (Throttled{{kSession, true}}));
+  ArrayDone(kLinkA, A(50));
+  EXPECT_EQ(out_.throttled.size(), 1u);
+  ArrayDone(kLinkA, A(52));
+  EXPECT_EQ(out_.throttled, (Throttled{{kSession, true}, {kSession, false}}));
 }
 
 TEST_F(CoreLoadTest, WhatIsRefusedIsNotInFlight) {

@@ -11,6 +11,7 @@ bool IsOver(int64_t value, int64_t limit, bool over) { return over ? value > lim
 void Load::Add(const Item& item) {
   items_over_ = IsOver(++items_, limits_.items, items_over_);
   bytes_over_ = IsOver(bytes_ += item.bytes, limits_.bytes, bytes_over_);
+  host_bytes_over_ = IsOver(host_bytes_ += item.host_bytes, limits_.host_bytes, host_bytes_over_);
   if (!item.device) return;
   Device& device = devices_[*item.device];
   ++device.launches;
@@ -23,6 +24,7 @@ void Load::Add(const Item& item) {
 void Load::Remove(const Item& item) {
   items_over_ = IsOver(--items_, limits_.items, items_over_);
   bytes_over_ = IsOver(bytes_ -= item.bytes, limits_.bytes, bytes_over_);
+  host_bytes_over_ = IsOver(host_bytes_ -= item.host_bytes, limits_.host_bytes, host_bytes_over_);
   if (!item.device) return;
   Device& device = devices_[*item.device];
   --device.launches;

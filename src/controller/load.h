@@ -27,9 +27,10 @@
 namespace causeway {
 
 struct LoadLimits {
-  int64_t launches_per_device = 128;  // of one session
-  int64_t items = 4096;               // launches and arrays in the making, of one session
-  int64_t bytes = 16 << 20;           // of what they need in control frames, of one session
+  int64_t launches_per_device = 128;      // of one session
+  int64_t items = 4096;                   // launches and arrays in the making, of one session
+  int64_t bytes = 16 << 20;               // of what they need in control frames, of one session
+  int64_t host_bytes = int64_t{1} << 30;  // of larger host data on their way from a client to workers, of one session
 };
 
 class Load {
@@ -38,6 +39,7 @@ class Load {
   struct Item {
     std::optional<DeviceId> device;  // a launch: the first device of its gang
     int64_t bytes = 0;
+    int64_t host_bytes = 0;
   };
 
   explicit Load(const LoadLimits& limits) : limits_(limits) {}
@@ -52,7 +54,9 @@ class Load {
   void RemoveSlowWorker(WorkerId worker) { slow_workers_.erase(worker); }
 
   // Some limit was reached, and not yet left well behind.
-  bool is_over() const { return items_over_ || bytes_over_ || devices_over_ > 0 || !slow_workers_.empty(); }
+  bool is_over() const {
+    return items_over_ || bytes_over_ || host_bytes_over_ || devices_over_ > 0 || !slow_workers_.empty();
+  }
 
   int64_t items() const { return items_; }
   int64_t bytes() const { return bytes_; }
@@ -66,8 +70,10 @@ class Load {
   const LoadLimits limits_;
   int64_t items_ = 0;
   int64_t bytes_ = 0;
+  int64_t host_bytes_ = 0;
   bool items_over_ = false;
   bool bytes_over_ = false;
+  bool host_bytes_over_ = false;
   int devices_over_ = 0;                           // how many of devices_ are over
   absl::flat_hash_map<DeviceId, Device> devices_;  // those that it has ever used
   absl::flat_hash_set<WorkerId> slow_workers_;

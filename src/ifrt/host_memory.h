@@ -5,9 +5,9 @@
 //   if (memory.TakeOrWait({HostPool::kStaged}, session, chunk, [...](HostPool) { ReadOn(); return true; })) ReadOn();
 //   memory.Give(HostPool::kStaged, session, chunk);
 //
-// Who may take: a session that holds no more than what is left. So one that takes all it can stops at half of a pool, two
-// such at a third each, and whatever they do there is something left for the next. Nothing has to be known about how many
-// there are, and nothing is reserved for those who do not come.
+// Who may take: a session that holds no more than what is left. So one that takes all it can stops at half of a pool,
+// two such at a third each, and whatever they do there is something left for the next. Nothing has to be known about
+// how many there are, and nothing is reserved for those who do not come.
 //
 // There are several pools because what fills them is emptied by different things. Were they one, data that wait for a
 // client's request could keep out the data that its earlier requests wait for.
@@ -119,9 +119,9 @@ class HostMemory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;
-  std::array<Pool, kHostPools> pools_ ABSL_GUARDED_BY(mutex_);  // by HostPool
+  std::array<Pool, kHostPools> pools_ ABSL_GUARDED_BY(mutex_);                // by HostPool
   std::map<SessionId, std::deque<Waiting>> waiting_ ABSL_GUARDED_BY(mutex_);  // none is empty
-  absl::Status disk_ ABSL_GUARDED_BY(mutex_);  // as it was when it was last asked
+  absl::Status disk_ ABSL_GUARDED_BY(mutex_);                                 // as it was when it was last asked
   SessionId last_served_ ABSL_GUARDED_BY(mutex_){0};
 };
 

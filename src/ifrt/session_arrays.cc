@@ -493,17 +493,17 @@ absl::Status IfrtSession::OnCopyToHostBuffer(const IfrtCall& call, const wire::C
   HostCharge charge(memory_, HostPool::kFetched, id_, HostDownloads::Cost(bytes));
   WeighFetched();
   const HostBufferId buffer{r.host_buffer_handle()};
-  event.request = Expect(OnFetched([this, call, buffer, charge = std::move(charge)](
-                                       absl::StatusOr<Fetched> fetched) mutable {
-    absl::Status status = fetched.status();
-    if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched), std::move(charge));
-    charge.Resize(0);
-    WeighFetched();
-    if (!status.ok()) return AnswerError(call, status);
-    IfrtResponse response;
-    response.mutable_copy_to_host_buffer_response();
-    Answer(call, response);
-  }));
+  event.request =
+      Expect(OnFetched([this, call, buffer, charge = std::move(charge)](absl::StatusOr<Fetched> fetched) mutable {
+        absl::Status status = fetched.status();
+        if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched), std::move(charge));
+        charge.Resize(0);
+        WeighFetched();
+        if (!status.ok()) return AnswerError(call, status);
+        IfrtResponse response;
+        response.mutable_copy_to_host_buffer_response();
+        Answer(call, response);
+      }));
   Submit(std::move(event));
   return absl::OkStatus();
 }

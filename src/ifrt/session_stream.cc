@@ -3,6 +3,7 @@
 #include <google/protobuf/arena.h>
 #include <grpcpp/impl/codegen/proto_buffer_reader.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -30,6 +31,13 @@ constexpr size_t kMaxLate = 256;
 // Unread responses are counted in steps of this: while a client reads them, not at all.
 constexpr int64_t kUncountedBytes = 64 << 10;
 
+// And a large one for no more than this, or a client could be cut off that is busy reading it.
+constexpr int64_t kMaxCountedBytes = 1 << 20;
+
+int64_t Counted(const grpc::ByteBuffer& response) {
+  return std::min<int64_t>(static_cast<int64_t>(response.Length()), kMaxCountedBytes);
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------- responses
@@ -37,7 +45,7 @@ constexpr int64_t kUncountedBytes = 64 << 10;
 void SessionStream::Outbox::Send(grpc::ByteBuffer response, bool soon) {
   MutexLock lock(&mutex_);
   if (stream_ == nullptr || ending_) return;
-  queued_bytes_ += static_cast<int64_t>(response.Length());
+  queued_bytes_ += Counted(response);
   if (soon) {
     soon_.push_back(std::move(response));
   } else {
@@ -141,7 +149,7 @@ void SessionStream::Outbox::Pump() {
   out_ = std::move(queue.front());
   queue.pop_front();
   if (late_.empty()) late_is_due_ = false;
-  queued_bytes_ -= static_cast<int64_t>(out_.Length());
+  queued_bytes_ -= Counted(out_);
   writing_ = true;
   // With more to come, the bytes may wait for it: one system call for both.
   grpc::WriteOptions options;

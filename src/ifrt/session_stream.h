@@ -19,8 +19,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "base/mutex.h"
-#include "ifrt/host_memory.h"
 #include "ifrt/door.h"
+#include "ifrt/host_memory.h"
 #include "ifrt/late_flush.h"
 #include "ifrt/session.h"
 

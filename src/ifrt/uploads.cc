@@ -400,9 +400,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     std::optional<HostPool> pool;
     if (claimed_) {
       if (behind()) return false;
-      const bool hungry =
-          announced_ <= kInlineBytes ||
-          std::any_of(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
+      const bool hungry = announced_ <= kInlineBytes ||
+                          std::any_of(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
       if (hungry) {
         memory_->Take(HostPool::kPassing, session_, bytes);
       } else if (!memory_->TryTake(HostPool::kPassing, session_, bytes)) {
@@ -535,10 +534,10 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   bool claimed_ ABSL_GUARDED_BY(mutex_) = false;     // a request is here
   bool all_wanted_ ABSL_GUARDED_BY(mutex_) = false;  // no more takers will come
   bool discarded_ ABSL_GUARDED_BY(mutex_) = false;
-  bool started_ ABSL_GUARDED_BY(mutex_) = false;  // the client is read
-  bool reading_ ABSL_GUARDED_BY(mutex_) = false;  // its next chunk, or the end
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;              // the client is read
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;              // its next chunk, or the end
   std::optional<Reserved> reserved_ ABSL_GUARDED_BY(mutex_);  // for that
-  uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // for room; 0: not
+  uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;              // for room; 0: not
   uint64_t last_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time waiting_since_ ABSL_GUARDED_BY(mutex_);
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);

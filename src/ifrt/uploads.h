@@ -3,18 +3,19 @@
 // The bytes come on one channel (HostBufferStore), the request that makes an array of them on another, in either order.
 //
 //   store side                                        request side
-//   upload = uploads->Begin(handle, bytes, flow);     data = uploads->Claim(handle, bytes);    // small and here: take it
-//   upload->Start(); upload->Append(chunk);           uploads->Want(handle, worker, stream, ...);  // the core asks for it
-//   upload->End();
+//   upload = uploads->Begin(handle, bytes, flow);     data = uploads->Claim(handle, bytes);    // small and here: take
+//   it upload->Start(); upload->Append(chunk);           uploads->Want(handle, worker, stream, ...);  // the core asks
+//   for it upload->End();
 //
 // Memory is bounded (host_memory.h), and taken before the client is read:
 //
 // - Data whose request has not come must be read all the same (the stock client sends all stores of a batch before the
-//   request that names them, 64 at a time). They are staged in memory, then on disk; where there is room for neither, the
-//   store waits, and fails after `stall_timeout`. Time in which the client's requests were left unread does not count.
+//   request that names them, 64 at a time). They are staged in memory, then on disk; where there is room for neither,
+//   the store waits, and fails after `stall_timeout`. Time in which the client's requests were left unread does not
+//   count.
 // - Data whose request is here flow through: the client is read as far as every worker is less than kStreamWindowBytes
-//   behind, and as memory allows. A worker that is ready for the next bytes gets them whether or not there is room, since
-//   they do not stay: what is here must never be waiting for what is held up by it.
+//   behind, and as memory allows. A worker that is ready for the next bytes gets them whether or not there is room,
+//   since they do not stay: what is here must never be waiting for what is held up by it.
 //
 // Threading: all calls are thread-safe. Want may be called inside the core.
 // Lifetime: a HostUploads is held by shared_ptr; uploads under way hold it weakly. Close ends all of them.
@@ -140,7 +141,7 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   mutable Mutex mutex_;  // after an Entry's
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_map<HostBufferId, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::weak_ptr<Entry>> waiting_ ABSL_GUARDED_BY(mutex_);  // for room; some no longer
+  std::vector<std::weak_ptr<Entry>> waiting_ ABSL_GUARDED_BY(mutex_);     // for room; some no longer
   absl::Time held_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the last time it was known to be held
 };
 

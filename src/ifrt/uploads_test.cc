@@ -192,9 +192,9 @@ constexpr int64_t kMiB = 1 << 20;
 
 TEST_F(UploadsTest, WithoutRoomToStageAStoreWaitsUntilAnotherIsTaken) {
   auto uploads = Make({}, kLittle);
-  const int64_t total = 3 * kMiB;
+  const int64_t total = 4 * kMiB;
   auto first = Begin(*uploads, total);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(first->Append(Bytes(kMiB)).value(), Upload::Next::kRead);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(first->Append(Bytes(kMiB)).value(), Upload::Next::kRead);
   EXPECT_TRUE(first->End().ok());
   auto second = Begin(*uploads, total, HostBufferId{6});
   EXPECT_EQ(started_, Upload::Next::kPause) << "it is not even begun to read";
@@ -209,8 +209,8 @@ TEST_F(UploadsTest, WithoutRoomToStageAStoreWaitsUntilAnotherIsTaken) {
 
 TEST_F(UploadsTest, AStoreThatWaitsForRoomGoesOnWhenItsOwnRequestComes) {
   auto uploads = Make({}, kLittle);
-  auto staged = Begin(*uploads, 3 * kMiB);
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(staged->Append(Bytes(kMiB)).ok());
+  auto staged = Begin(*uploads, 4 * kMiB);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(staged->Append(Bytes(kMiB)).ok());
   auto upload = Begin(*uploads, 2 * kMiB, HostBufferId{6});
   EXPECT_EQ(started_, Upload::Next::kPause);
   EXPECT_TRUE(uploads->Claim(HostBufferId{6}, 2 * kMiB).ok());
@@ -327,12 +327,13 @@ TEST_F(UploadsTest, AFileOfTheClientsCostsNoMemory) {
 
 TEST_F(UploadsTest, AbandonedStoresHoldNothing) {
   auto uploads = Make({}, kLittle);
-  auto first = Begin(*uploads, 3 * kMiB);
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(first->Append(Bytes(kMiB)).ok());
+  auto first = Begin(*uploads, 4 * kMiB);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(first->Append(Bytes(kMiB)).ok());
   auto waits = Begin(*uploads, 3 * kMiB, HostBufferId{6});
-  auto reads = Begin(*uploads, 100, HostBufferId{7});
+  EXPECT_EQ(started_, Upload::Next::kPause);
+  auto small = Begin(*uploads, 100, HostBufferId{7});
   waits->Abort(absl::CancelledError("gone"));
-  reads->Abort(absl::CancelledError("gone"));
+  small->Abort(absl::CancelledError("gone"));
   uploads->Discard(HostBufferId{6});
   uploads->Close();
   EXPECT_EQ(memory_->used_bytes(HostPool::kStaged), 0);

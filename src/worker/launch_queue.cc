@@ -98,19 +98,59 @@ void LaunchQueue::OnCompiled(const Program& program) {
 bool LaunchQueue::Settle() {
   bool any = false;
   while (!dirty_.empty()) {
-    const std::deque<Entry*>& queue = queues_[dirty_.front()];
+    const int device = dirty_.front();
     dirty_.pop_front();
-    if (!queue.empty()) any |= TryStart(*queue.front());
+    if (executing_[device]) continue;  // it is looked at again when that has returned
+    for (Entry* launch : Candidates(device)) {
+      const bool waited = launch->waits();
+      if (TryStart(*launch)) {
+        any = true;
+        break;
+      }
+      // What it holds up may pass it now, on whatever device.
+      if (launch->waits() && !waited) {
+        for (int other = 0; other < context_.devices; ++other) dirty_.push_back(other);
+      }
+    }
   }
   return any;
+}
+
+absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) const {
+  absl::InlinedVector<Entry*, 4> candidates;
+  for (Entry* launch : queues_[device]) {
+    const bool behind_its_own = std::any_of(candidates.begin(), candidates.end(), [launch](const Entry* ahead) {
+      return ahead->session() == launch->session();
+    });
+    if (behind_its_own) continue;
+    candidates.push_back(launch);
+    if (!IsStuck(*launch)) break;
+  }
+  return candidates;
+}
+
+bool LaunchQueue::IsStuck(const Entry& launch) const {
+  if (launch.waits()) return true;
+  if (launch.state != Entry::State::kQueued || launch.program->devices.size() == 1) return false;
+  return std::any_of(launch.program->devices.begin(), launch.program->devices.end(), [&](int device) {
+    for (const Entry* ahead : queues_[device]) {
+      if (ahead == &launch) return false;
+      if (ahead->session() == launch.session() && ahead->waits()) return true;
+    }
+    return false;
+  });
 }
 
 bool LaunchQueue::TryStart(Entry& launch) {
   if (launch.state != Entry::State::kQueued) return false;
   const Program& program = *launch.program;
-  const bool first_everywhere = std::all_of(program.devices.begin(), program.devices.end(),
-                                            [&](int device) { return queues_[device].front() == &launch; });
-  if (!first_everywhere || program.state == Program::State::kCompiling) return false;
+  const bool next_everywhere = std::all_of(program.devices.begin(), program.devices.end(), [&](int device) {
+    if (executing_[device]) return false;
+    if (queues_[device].front() == &launch) return true;
+    const auto candidates = Candidates(device);
+    return std::find(candidates.begin(), candidates.end(), &launch) != candidates.end();
+  });
+  if (!next_everywhere || program.state == Program::State::kCompiling) return false;
   if (absl::Status error = ErrorOf(launch); !error.ok()) {
     Leave(launch);
     End(launch, error);
@@ -144,6 +184,7 @@ void LaunchQueue::Start(Entry& launch) {
   launch.state = Entry::State::kExecuting;
   launch.started = context_.now;
   if (launch.program->has_collectives) collective_running_ = true;
+  for (int device : launch.program->devices) executing_[device] = true;
   ExecuteRequest request;
   request.launch = launch.key;
   request.program = launch.program->key;
@@ -191,6 +232,7 @@ void LaunchQueue::Leave(Entry& launch) {
   for (int device : launch.program->devices) {
     std::deque<Entry*>& queue = queues_[device];
     queue.erase(std::find(queue.begin(), queue.end(), &launch));
+    if (launch.state == Entry::State::kExecuting) executing_[device] = false;
     dirty_.push_back(device);
   }
 }

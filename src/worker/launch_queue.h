@@ -5,6 +5,9 @@
 // has taken it, so that the next one is handed over while it still runs. Where an argument has failed it does not run:
 // its outputs hold that error.
 //
+// A launch that is stuck, since an argument has no place yet or its program is still being compiled, lets those of
+// other sessions pass: what it waits for may be a client that stands still. Within a session nothing passes anything.
+//
 // One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads,
 // and a second one could hold the threads that the first still needs.
 //
@@ -21,6 +24,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/ids.h"
@@ -34,7 +38,7 @@ namespace causeway::worker {
 class LaunchQueue {
  public:
   LaunchQueue(Context& context, Programs& programs)
-      : context_(context), programs_(programs), queues_(context.devices) {}
+      : context_(context), programs_(programs), queues_(context.devices), executing_(context.devices, false) {}
 
   // The outputs exist from now on; the arguments are those that have their names now.
   void Launch(const proto::Launch& message);
@@ -77,7 +81,22 @@ class LaunchQueue {
     absl::Time started;
     int64_t output_bytes = 0;
     std::optional<absl::Status> finished;  // before the plugin returned
+
+    SessionId session() const { return SessionOf(program->id); }
+
+    // It waits for something, not only for its turn.
+    bool waits() const {
+      return state == State::kQueued && refused.ok() && !poisoned &&
+             (waiting_for > 0 || program->state == Program::State::kCompiling);
+    }
   };
+
+  // The launches of a device that may be next: the first one, and as long as all ahead are stuck, the first one of each
+  // further session.
+  absl::InlinedVector<Entry*, 4> Candidates(int device) const;
+
+  // It waits, or one of its session ahead of it does, on any of its devices.
+  bool IsStuck(const Entry& launch) const;
 
   void Capture(Entry& launch, const proto::Launch& message);
   void Claim(Entry& launch);
@@ -96,7 +115,8 @@ class LaunchQueue {
   uint64_t last_key_ = 0;
   absl::flat_hash_map<LaunchKey, std::unique_ptr<Entry>> launches_;
   std::vector<std::deque<Entry*>> queues_;  // by device: launches that the plugin has not taken
-  std::deque<int> dirty_;                   // devices whose head may be able to start
+  std::vector<bool> executing_;             // by device: the plugin is being given a launch
+  std::deque<int> dirty_;                   // devices where a launch may be able to start
   bool collective_running_ = false;
   std::vector<int> held_back_;  // devices whose head waits for that
   proto::ToController done_;    // of done_life_, to be sent

@@ -84,6 +84,73 @@ TEST(Launch, LaunchesOfOneDeviceStartInTheirOrder) {
   EXPECT_THAT(h.executes[0].arguments, IsEmpty());
 }
 
+TEST(Launch, OneThatIsStuckLetsThoseOfOtherSessionsPass) {
+  constexpr uint64_t kTheirs = ProgramNumber(1, kOtherSession);
+  Harness h(1);
+  h.Compile(kProgram, {0});
+  h.Compile(kTheirs, {0});
+  h.Receive(kX, /*stream=*/5, /*elements=*/4);
+  h.Launch(1, kProgram, {kX}, {kY});
+  h.Launch(2, kProgram, {}, {kZ});
+  h.Launch(3, kTheirs, {}, {Array(1, kOtherSession)});
+  h.Launch(4, kTheirs, {}, {Array(2, kOtherSession)});
+  ASSERT_THAT(h.executes, SizeIs(1)) << "the third, though its client came later";
+  EXPECT_THAT(h.executes[0].arguments, IsEmpty());
+  h.Fail(kX, absl::CancelledError());
+  EXPECT_THAT(h.executes, SizeIs(1)) << "one at a time on a device";
+  h.Return(h.executes[0], 8);
+  ASSERT_THAT(h.executes, SizeIs(2));
+  h.Return(h.executes[1], 8);
+  ASSERT_THAT(h.executes, SizeIs(3)) << "the second had its turn before the fourth, or after";
+  h.Return(h.executes[2], 8);
+  for (const ExecuteRequest& request : h.executes) h.Finish(request);
+  EXPECT_THAT(h.Done(), SizeIs(4));
+}
+
+TEST(Launch, AGangThatOnlyHasToWaitForItsTurnIsNotPassed) {
+  constexpr uint64_t kTheirs = ProgramNumber(1, kOtherSession);
+  Harness h(2);
+  h.Compile(kProgram, {1});
+  h.Compile(kGang, {0, 1});
+  h.Compile(kTheirs, {0});
+  h.Launch(1, kProgram, {}, {kX});
+  h.Launch(2, kGang, {}, {kY});
+  h.Launch(3, kTheirs, {}, {Array(1, kOtherSession)});
+  EXPECT_THAT(h.executes, SizeIs(1)) << "device 0 is kept free for the gang, or it might never start";
+  h.Return(h.executes[0], 8);
+  ASSERT_THAT(h.executes, SizeIs(2));
+  EXPECT_THAT(h.executes[1].outputs, SizeIs(2));
+}
+
+TEST(Launch, AGangBehindOneThatIsStuckIsPassedOnItsOtherDevices) {
+  constexpr uint64_t kTheirs = ProgramNumber(1, kOtherSession);
+  Harness h(2);
+  h.Compile(kProgram, {0});
+  h.Compile(kGang, {0, 1});
+  h.Compile(kTheirs, {1});
+  h.Receive(kX, /*stream=*/5, /*elements=*/4);
+  h.Launch(1, kProgram, {kX}, {kY});
+  h.Launch(2, kGang, {}, {kZ});
+  h.Launch(3, kTheirs, {}, {Array(1, kOtherSession)});
+  ASSERT_THAT(h.executes, SizeIs(1));
+  EXPECT_EQ(h.executes[0].thread_device, 1);
+  h.Fail(kX, absl::CancelledError());
+  EXPECT_THAT(h.executes, SizeIs(1)) << "the gang waits for device 1";
+  h.Return(h.executes[0], 8);
+  ASSERT_THAT(h.executes, SizeIs(2));
+  EXPECT_THAT(h.executes[1].outputs, SizeIs(2));
+}
+
+TEST(Launch, OneWhoseProgramIsBeingCompiledLetsOthersPass) {
+  constexpr uint64_t kTheirs = ProgramNumber(1, kOtherSession);
+  Harness h(1);
+  h.StartCompile(kProgram, {0});
+  h.Compile(kTheirs, {0});
+  h.Launch(1, kProgram, {}, {kX});
+  h.Launch(2, kTheirs, {}, {Array(1, kOtherSession)});
+  EXPECT_THAT(h.executes, SizeIs(1));
+}
+
 TEST(Launch, AGangStartsWhenItIsFirstOnAllItsDevices) {
   Harness h(2);
   h.Compile(kProgram, {1});

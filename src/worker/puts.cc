@@ -60,7 +60,9 @@ void Puts::Receive(const proto::ReceiveHost& message) {
   if (total_bytes <= kInlineBytes) in_frame_[put->stream] = key;
   pending_.emplace(key, *std::move(put));
   if (total_bytes > kInlineBytes) {
-    context_.hosts.WhenRoom(Pool::kPut, total_bytes, [this, key](HostRef host) { OnRoom(key, std::move(host)); });
+    const SessionId session = SessionOf(ArrayId{message.put().array()});
+    context_.hosts.WhenRoom(Pool::kPut, session, total_bytes,
+                            [this, key](HostRef host) { OnRoom(key, std::move(host)); });
   }
 }
 

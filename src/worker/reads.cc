@@ -48,7 +48,8 @@ void Reads::OnViewed(const Viewed& event) {
 
   read->shard.host.reset();
   if (*bytes <= kInlineBytes) return OnRoom(key, context_.hosts.Allocate(*bytes));
-  context_.hosts.WhenRoom(read->pool, *bytes, [this, key](HostRef host) { OnRoom(key, std::move(host)); });
+  context_.hosts.WhenRoom(read->pool, read->session, *bytes,
+                          [this, key](HostRef host) { OnRoom(key, std::move(host)); });
 }
 
 void Reads::OnRoom(ReadKey key, HostRef host) {

@@ -125,7 +125,8 @@ TEST(ReceiveHost, ABrokenStreamIsTheArraysError) {
 }
 
 TEST(ReceiveHost, WaitsForRoomInItsTurn) {
-  Harness h(1, /*staging_bytes=*/kLarge * 4 * 2);
+  // Of three, one session gets two.
+  Harness h(1, /*staging_bytes=*/kLarge * 4 * 3);
   for (int i = 1; i <= 4; ++i) h.Receive(Array(i), i, kLarge);
   ASSERT_THAT(h.receives, SizeIs(2));
   h.Do(StreamEnded{h.receives[1].stream, absl::OkStatus()});
@@ -143,6 +144,31 @@ TEST(ReceiveHost, MoreThanTheWholeLimitIsTakenAlone) {
   EXPECT_THAT(h.receives, SizeIs(1));
   h.Do(StreamEnded{h.receives[0].stream, absl::CancelledError()});
   EXPECT_THAT(h.receives, SizeIs(2));
+}
+
+TEST(ReceiveHost, ASessionWhoseDataDoNotComeLeavesRoomForOthers) {
+  Harness h(1, /*staging_bytes=*/kLarge * 4 * 5);
+  for (int i = 1; i <= 10; ++i) h.Receive(Array(i), i, kLarge);
+  EXPECT_THAT(h.receives, SizeIs(3));
+  h.Receive(Array(1, kOtherSession), 21, kLarge);
+  ASSERT_THAT(h.receives, SizeIs(4)) << "and nothing of the first has ended";
+  EXPECT_EQ(h.receives[3].id, StreamId{21});
+  h.Receive(Array(1, SessionId{3}), 31, 2 * kLarge);
+  EXPECT_THAT(h.receives, SizeIs(5)) << "one piece, however little is left";
+  h.Receive(Array(2, SessionId{3}), 32, kLarge);
+  EXPECT_THAT(h.receives, SizeIs(5));
+}
+
+TEST(ReceiveHost, SessionsThatWaitAreServedInTurn) {
+  Harness h(1, /*staging_bytes=*/1);
+  for (int i = 1; i <= 3; ++i) h.Receive(Array(i), i, kLarge);
+  for (int i = 1; i <= 3; ++i) h.Receive(Array(i, kOtherSession), 20 + i, kLarge);
+  std::vector<uint64_t> order;
+  for (size_t i = 0; i < h.receives.size(); ++i) {
+    order.push_back(Raw(h.receives[i].id));
+    h.Do(StreamEnded{h.receives[i].stream, absl::CancelledError()});
+  }
+  EXPECT_THAT(order, ElementsAre(1, 21, 2, 22, 3, 23));
 }
 
 TEST(Fail, EndsAPutAndWhatDependsOnIt) {
