@@ -299,7 +299,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         if (max_parts-- == 0) break;
         parts.emplace_back(part.data(), part.size());
       }
-      taker.hungry = bytes.empty();
+      taker.hungry = taker.queue.empty();
       ReleaseLocked(effects);
       ResumeLocked(effects);
     }
