@@ -39,6 +39,10 @@ bench: build ## run the benchmarks
 conformance: build ## run JAX's own tests through Causeway
 	@$(PYTHON) tests/conformance/run.py
 
+.PHONY: clients
+clients: build ## run the smoke suite in every client of the window
+	@$(PYTHON) tests/clients/matrix.py
+
 .PHONY: lint
 lint: setup ## check format and style
 	@tools/lint.sh

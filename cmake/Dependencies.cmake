@@ -31,3 +31,11 @@ endif()
 execute_process(
   COMMAND "${CAUSEWAY_PYTHON}" -c "import sysconfig; print(sysconfig.get_paths()['platlib'], end='')"
   OUTPUT_VARIABLE CAUSEWAY_SITE_PACKAGES COMMAND_ERROR_IS_FATAL ANY)
+
+# The clients that are served, in words and numbers for people: "0.8.3 0.9.2 …".
+file(READ ${CMAKE_SOURCE_DIR}/tools/versions.env versions_env)
+if(NOT versions_env MATCHES "CLIENT_VERSIONS=\"([^\"]*)\"")
+  message(FATAL_ERROR "tools/versions.env has no CLIENT_VERSIONS.")
+endif()
+string(STRIP "${CMAKE_MATCH_1}" CAUSEWAY_CLIENT_VERSIONS)
+string(REGEX REPLACE "[ \n]+" " " CAUSEWAY_CLIENT_VERSIONS "${CAUSEWAY_CLIENT_VERSIONS}")

@@ -16,6 +16,7 @@ if(NOT wire_record_count EQUAL 1)
   message(FATAL_ERROR "Expected one jaxlib wheel in ${CAUSEWAY_SITE_PACKAGES}, found ${wire_record_count}. "
                       "Run tools/setup.sh.")
 endif()
+string(REGEX REPLACE ".*/jaxlib-([^/]*)\\.dist-info/RECORD$" "\\1" CAUSEWAY_JAXLIB_VERSION "${wire_records}")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${wire_extractor} ${CMAKE_SOURCE_DIR}/tools/versions.env)
 
 file(SHA256 ${wire_records} wire_wheel_hash)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import pytest
 
+from causeway import jax_plugin, jax_versions
 from causeway.binary import BinaryNotFound, find_binary
 from causeway.embedded import ClusterStartError, Sizes, client_url
 
@@ -53,3 +55,41 @@ def test_the_named_binary_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         find_binary()
     binary.chmod(0o700)
     assert find_binary() == binary
+
+
+@pytest.mark.parametrize(
+    ("version", "complaint"),
+    [
+        ("0.8.2", "older"),
+        ("0.4.35", "older"),
+        ("0.8.3", None),
+        ("0.9.0.1", None),
+        ("0.10.1.dev20260101", None),
+        ("0.10.2", None),
+        ("0.10.3", "newer"),
+        ("0.11.0.dev20260801", "newer"),
+        ("1.0", "newer"),
+    ],
+)
+def test_a_jax_outside_the_window_is_told_from_one_inside(
+    monkeypatch: pytest.MonkeyPatch, version: str, complaint: str | None
+) -> None:
+    monkeypatch.setattr(jax_versions, "OLDEST", "0.8.3")
+    monkeypatch.setattr(jax_versions, "NEWEST", "0.10.2")
+    problem = jax_versions.problem(version)
+    assert (problem is None) == (complaint is None)
+    if problem is not None:
+        assert f"jax {version} is {complaint} than" in problem
+        assert "pip install jax==" in problem
+
+
+def test_a_jax_outside_the_window_is_warned_of_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_versions, "NEWEST", "0.1")
+    monkeypatch.setenv("CAUSEWAY_ADDRESS", "nowhere")
+    platforms = jax.config.jax_platforms
+    jax.config.update("jax_platforms", "causeway")
+    try:
+        with pytest.warns(RuntimeWarning, match="newer than"), pytest.raises(RuntimeError, match="CAUSEWAY_ADDRESS"):
+            jax_plugin._make_client()
+    finally:
+        jax.config.update("jax_platforms", platforms)

@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from jax._src import xla_bridge
 from jax.extend import backend
 from jaxlib import utils as jaxlib_utils
 
+from causeway import jax_versions
 from causeway.embedded import EmbeddedCluster, Sizes, client_url, positive_number
 
 PLATFORM = "causeway"
@@ -47,6 +49,11 @@ def _make_client() -> Any:
     # With no platform named JAX tries every factory. That must not start a cluster.
     if PLATFORM not in (jax.config.jax_platforms or "").split(","):
         raise RuntimeError("Causeway is used only where it is asked for: set JAX_PLATFORMS=causeway")
+    problem = jax_versions.problem()
+    if not hasattr(backend, "ifrt_proxy"):
+        raise RuntimeError(problem or f"this jaxlib carries no IFRT proxy client: {jax_versions.CURE}")
+    if problem:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
     if named := os.environ.get("CAUSEWAY_ADDRESS"):
         try:
             url = client_url(named)
@@ -65,8 +72,11 @@ def _make_client() -> Any:
         with _quiet_client():
             client = backend.ifrt_proxy.get_client(url, options)
     except Exception as error:
-        cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
-        raise RuntimeError(f"no connection to the Causeway cluster at {url}: {error} ({cure})") from error
+        message = f"no connection to the Causeway cluster at {url}: {error}"
+        if not str(error).startswith("FAILED_PRECONDITION"):  # else the cluster has said what to do
+            cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
+            message = f"{message} ({problem or cure})"
+        raise RuntimeError(message) from error
 
     if getattr(client, "supports_executable_serialization", True):
         # The client cannot serialise executables, which the cache would ask it to.

@@ -6,7 +6,8 @@
 
 namespace causeway {
 
-// This release, the control protocol, and the window of client protocols that its door speaks.
+// This release, the control protocol, and the window of clients that its door serves: the ranges of their protocol, and
+// the releases of jax that have been tried.
 std::string VersionText();
 
 }  // namespace causeway

@@ -54,10 +54,13 @@ class IfrtDoor::Service final : public ServiceBase {
   grpc::ServerUnaryReactor* GetVersion(grpc::CallbackServerContext* context, const wire::GrpcGetVersionRequest* request,
                                        wire::GrpcGetVersionResponse* response) override {
     auto version = ChooseVersion(*request);
+    const std::string client = absl::StrCat("client ", std::string(context->peer()));
     if (version.ok()) {
       *response->mutable_version() = *version;
+      Log(LogLevel::kInfo, absl::StrCat(client, " offers ", DescribeOffer(*request), "; agreed on ",
+                                        version->protocol_version(), " and ", version->ifrt_serdes_version_number()));
     } else {
-      Log(LogLevel::kWarning, absl::StrCat("client ", std::string(context->peer()), ": ", version.status().message()));
+      Log(LogLevel::kWarning, absl::StrCat(client, " refused: ", version.status().message()));
     }
     return Reply(context, version.status());
   }

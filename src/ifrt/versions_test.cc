@@ -1,5 +1,6 @@
 #include "ifrt/versions.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -7,6 +8,8 @@
 namespace causeway {
 namespace {
 
+using ::testing::HasSubstr;
+using ::testing::Not;
 using xla::ifrt::proxy::GrpcGetVersionRequest;
 
 GrpcGetVersionRequest Offer(int min_protocol, int max_protocol, int min_serdes, int max_serdes) {
@@ -17,6 +20,8 @@ GrpcGetVersionRequest Offer(int min_protocol, int max_protocol, int min_serdes, 
   request.mutable_max_version()->set_ifrt_serdes_version_number(max_serdes);
   return request;
 }
+
+std::string PipInstall() { return "pip install jax==" + TestedJax().back(); }
 
 TEST(VersionsTest, TheNewestThatBothKnowIsChosen) {
   struct Case {
@@ -34,23 +39,47 @@ TEST(VersionsTest, TheNewestThatBothKnowIsChosen) {
 }
 
 TEST(VersionsTest, AClientThatIsTooNewIsToldBothRangesAndTheCure) {
-  const absl::Status status = ChooseVersion(Offer(26, 30, 0, 3)).status();
+  const absl::Status status = ChooseVersion(Offer(26, 30, 4, 5)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  for (const char* part : {"26 to 30", "16 to 25", "newer Causeway or an older jax"}) {
-    EXPECT_NE(std::string(status.message()).find(part), std::string::npos) << status;
+  for (const std::string& part : {std::string("too new"), std::string("protocol 26 to 30, SerDes 4 to 5"),
+                                  DescribeWindow(), PipInstall(), std::string("or a newer Causeway")}) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
   }
 }
 
-TEST(VersionsTest, AClientThatIsTooOldIsToldToInstallANewerJax) {
+TEST(VersionsTest, AClientThatIsTooOldIsToldBothRangesAndTheCure) {
   const absl::Status status = ChooseVersion(Offer(1, 15, 0, 0)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(std::string(status.message()).find("install a newer jax"), std::string::npos) << status;
+  for (const std::string& part :
+       {std::string("too old"), std::string("protocol 1 to 15, SerDes 0"), DescribeWindow(), PipInstall()}) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+  }
+  EXPECT_THAT(std::string(status.message()), Not(HasSubstr("newer Causeway")));
+}
+
+TEST(VersionsTest, ThatOneOfTheTwoRangesMeetsIsNotEnough) {
+  EXPECT_THAT(std::string(ChooseVersion(Offer(16, 25, 4, 9)).status().message()), HasSubstr("too new"));
+  EXPECT_THAT(std::string(ChooseVersion(Offer(26, 26, 0, 3)).status().message()), HasSubstr("too new"));
 }
 
 TEST(VersionsTest, AnOfferOfNothingIsRefused) {
   EXPECT_FALSE(ChooseVersion(GrpcGetVersionRequest()).ok());
   EXPECT_FALSE(ChooseVersion(Offer(25, 16, 3, 0)).ok());
-  EXPECT_FALSE(CheckVersion(xla::ifrt::proxy::IfrtProxyVersion()).ok());
+}
+
+TEST(VersionsTest, ASessionOfAVersionThatWasNotAgreedOnIsRefused) {
+  xla::ifrt::proxy::IfrtProxyVersion version;
+  EXPECT_THAT(std::string(CheckVersion(version).message()), HasSubstr("protocol 0, SerDes 0"));
+  version.set_protocol_version(kMaxProtocolVersion);
+  EXPECT_TRUE(CheckVersion(version).ok());
+  version.set_ifrt_serdes_version_number(kMaxSerdesVersion + 1);
+  const absl::Status status = CheckVersion(version);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(PipInstall()));
+}
+
+TEST(VersionsTest, TheNewestClientThatIsTriedIsTheOneThatTheWireFormatIsOf) {
+  EXPECT_EQ(TestedJax().back(), JaxlibBuiltAgainst());
 }
 
 }  // namespace
