@@ -88,6 +88,12 @@ bool ControllerCore::IsDeleted(ArrayId array) const {
   return found != nullptr && found->deleted;
 }
 
+bool ControllerCore::IsReady(ArrayId array) const {
+  const Array* found = impl_->FindArray(array);
+  return found != nullptr && found->on_workers && !found->deleted && found->KnownError().ok() &&
+         std::all_of(found->futures.begin(), found->futures.end(), [](const auto& future) { return future->done(); });
+}
+
 std::shared_ptr<const ProgramView> ControllerCore::FindProgram(ProgramId program) const {
   const Program* found = impl_->FindProgram(program);
   return found == nullptr ? nullptr : found->view;

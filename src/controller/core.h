@@ -68,6 +68,9 @@ class ControllerCore {
   // Deleted or donated. False for unknown ids.
   bool IsDeleted(ArrayId array) const;
 
+  // Its data are known to be there: computed or arrived, without an error, and not deleted.
+  bool IsReady(ArrayId array) const;
+
   std::shared_ptr<const ProgramView> FindProgram(ProgramId program) const;
 
   // What tools are shown; `address` is where clients connect, once that is known.

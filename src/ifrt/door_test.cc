@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -14,6 +16,7 @@
 
 #include "base/limits.h"
 #include "ifrt/door_test_harness.h"
+#include "proto/status.h"
 
 namespace causeway {
 namespace {
@@ -293,6 +296,50 @@ TEST_F(DoorTest, AFetchIsAnsweredLookedUpAndDeleted) {
   wire::GrpcHostBufferDeleteResponse response;
   EXPECT_TRUE(stub_->HostBufferDelete(&context, remove, &response).ok());
   EXPECT_EQ(Lookup(key, 50).first.error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+// A fetch of what is ready: the client is told to look it up before the worker has sent it.
+class EarlyLookupTest : public DoorTest {
+ protected:
+  EarlyLookupTest() {
+    cluster_.Join();
+    client_ = std::make_unique<Client>(*stub_, GoodMetadata());
+    key_ = client_->Init().session_id();
+    MakeSmall(*client_, key_, 1);
+    wire::IfrtRequest fetch;
+    fetch.mutable_copy_to_host_buffer_request()->set_array_handle(1);
+    fetch.mutable_copy_to_host_buffer_request()->set_host_buffer_handle(50);
+    EXPECT_TRUE(client_->Call(fetch).has_copy_to_host_buffer_response());
+    done_.mutable_fetch_done()->set_fetch(cluster_.Hear(proto::ToWorker::kFetch).fetch().fetch());
+    lookup_ = std::async(std::launch::async, [this] { return Lookup(key_, 50); });
+  }
+
+  std::unique_ptr<Client> client_;
+  uint64_t key_ = 0;
+  proto::ToController done_;  // the worker's answer
+  std::future<std::pair<grpc::Status, std::string>> lookup_;
+};
+
+TEST_F(EarlyLookupTest, GetsTheDataWhenTheyCome) {
+  done_.mutable_fetch_done()->set_total_bytes(4);
+  done_.mutable_fetch_done()->set_data("data");
+  cluster_.Say(done_);
+  const auto [status, data] = lookup_.get();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(data, "data");
+}
+
+TEST_F(EarlyLookupTest, IsToldWhatGoesWrong) {
+  *done_.mutable_fetch_done()->mutable_status() = ToProto(absl::ResourceExhaustedError("no memory"));
+  cluster_.Say(done_);
+  const auto [status, data] = lookup_.get();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "no memory");
+}
+
+TEST_F(EarlyLookupTest, EndsWithItsSession) {
+  client_.reset();
+  EXPECT_EQ(lookup_.get().first.ok(), false);
 }
 
 class LargeFetchTest : public DoorTest {

@@ -1,17 +1,20 @@
 // Host data on their way out: what a session fetched and has not looked up yet.
 //
-// CopyToHostBuffer is answered as soon as the fetch was: small data wait here for HostBufferLookup; of large data only
-// the worker's stream is known, and Lookup receives it straight into the client's RPC. Small data hold memory from the
+// Small data wait here for HostBufferLookup; of large data only the worker's stream is known, and Lookup receives it
+// straight into the client's RPC. Data may be looked up before they are here: what is known to be ready is promised
+// (Expect), so that the client's next round trip and the worker's overlap. Small data hold memory from the
 // fetch on (host_memory.h); the session reads no more requests while that is more than it may hold.
 //
-// Threading: all calls are thread-safe. Put may be called inside the core.
+// Threading: all calls are thread-safe. Put and Arrived may be called inside the core.
 #ifndef CAUSEWAY_IFRT_DOWNLOADS_H_
 #define CAUSEWAY_IFRT_DOWNLOADS_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
@@ -32,9 +35,20 @@ class HostDownloads {
   // the stream of `fetched` is cancelled.
   absl::Status Put(HostBufferId buffer, Fetched fetched, HostCharge charge);
 
-  // What waits under `buffer`. Of a stream this is given once, and the caller must receive it: FAILED_PRECONDITION the
-  // second time. NOT_FOUND: nothing waits.
-  absl::StatusOr<Fetched> Take(HostBufferId buffer);
+  // Data will come under `buffer`, or an error instead. As Put otherwise.
+  absl::Status Expect(HostBufferId buffer, HostCharge charge);
+
+  // They are here. Where nobody wants them any more, a stream is cancelled.
+  void Arrived(HostBufferId buffer, absl::StatusOr<Fetched> fetched);
+
+  // Gives what waits under `buffer` to `then`, which is called once: now, or when it has arrived. A stream is given
+  // once, and the caller must receive it or Cancel it: FAILED_PRECONDITION the second time, and to a second one that
+  // waits. An error is given once, too. NOT_FOUND: nothing waits. CANCELLED: it was forgotten meanwhile.
+  using Then = absl::AnyInvocable<void(absl::StatusOr<Fetched>)>;
+  void Take(HostBufferId buffer, Then then);
+
+  // Ends a stream that nobody will receive; does nothing where `fetched` is none.
+  static void Cancel(DataPlane& plane, const Fetched& fetched);
 
   // Forgets `buffer`; a stream that was not taken is cancelled.
   void Delete(HostBufferId buffer);
@@ -44,13 +58,16 @@ class HostDownloads {
 
  private:
   struct Waiting {
-    Fetched fetched;
+    std::optional<absl::StatusOr<Fetched>> fetched;  // none: expected
     HostCharge charge;
-    bool taken = false;
+    bool taken = false;  // a stream, by whoever receives it
+    Then then;           // waits for it
   };
 
   static bool IsStream(const Fetched& fetched) { return Raw(fetched.worker) >= 0; }
-  void Cancel(const Fetched& fetched);
+  // Takes `waiting` unless it is refused.
+  absl::Status Add(HostBufferId buffer, Waiting& waiting);
+  void Forget(Waiting gone);
 
   DataPlane* const plane_;
   Mutex mutex_;

@@ -130,20 +130,9 @@ class Passage final : public StreamSink, public std::enable_shared_from_this<Pas
 
 class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  LookupStream(IfrtDoor& door, const grpc::ByteBuffer& request) {
-    SessionId session{0};
-    auto fetched = Take(door, request, session);
-    if (!fetched.ok()) {
-      Finish(StatusToGrpc(fetched.status()));
-      return;
-    }
-    if (Raw(fetched->worker) < 0) {
-      out_ = Message(grpc::Slice(std::move(fetched->data)));
-      StartWriteAndFinish(&out_, grpc::WriteOptions(), grpc::Status::OK);
-      return;
-    }
-    passage_ = std::make_shared<Passage>(this, door, session, *fetched);
-    passage_->Begin();
+  LookupStream(IfrtDoor& door, const grpc::ByteBuffer& request)
+      : door_(door), awaited_(std::make_shared<Awaited>(this)) {
+    Take(request, [awaited = awaited_](absl::StatusOr<Fetched> fetched) { awaited->Arrived(std::move(fetched)); });
   }
 
   void OnWriteDone(bool) override {
@@ -151,7 +140,12 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
   void OnCancel() override {
-    if (passage_ != nullptr) passage_->OnDone(absl::CancelledError("the client has left"));
+    const absl::Status left = absl::CancelledError("the client has left");
+    if (awaited_->GiveUp()) {
+      Finish(StatusToGrpc(left));
+    } else if (passage_ != nullptr) {
+      passage_->OnDone(left);
+    }
   }
 
   void OnDone() override {
@@ -165,19 +159,62 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
  private:
-  static absl::StatusOr<Fetched> Take(IfrtDoor& door, const grpc::ByteBuffer& message, SessionId& id) {
+  // Stands between the data's arrival and the client's leaving, which come in either order and on two threads: the
+  // first one has the reactor.
+  class Awaited {
+   public:
+    explicit Awaited(LookupStream* stream) : plane_(stream->door_.plane()), stream_(stream) {}
+
+    void Arrived(absl::StatusOr<Fetched> fetched) {
+      MutexLock lock(&mutex_);
+      if (stream_ != nullptr) {
+        std::exchange(stream_, nullptr)->Begin(std::move(fetched));
+      } else if (fetched.ok()) {
+        HostDownloads::Cancel(plane_, *fetched);
+      }
+    }
+
+    // Whether nothing has come yet. Then nothing will.
+    bool GiveUp() {
+      MutexLock lock(&mutex_);
+      return std::exchange(stream_, nullptr) != nullptr;
+    }
+
+   private:
+    DataPlane& plane_;
+    Mutex mutex_;
+    LookupStream* stream_ ABSL_GUARDED_BY(mutex_);
+  };
+
+  void Take(const grpc::ByteBuffer& message, HostDownloads::Then then) {
     grpc::Slice slice;
     wire::GrpcHostBufferLookupRequest request;
     if (!message.DumpToSingleSlice(&slice).ok() ||
         !request.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
-      return absl::InvalidArgumentError("a lookup that cannot be parsed");
+      return then(absl::InvalidArgumentError("a lookup that cannot be parsed"));
     }
-    auto session = door.FindSession(request.session_id());
-    if (!session.ok()) return session.status();
-    id = (*session)->id();
-    return (*session)->downloads().Take(HostBufferId{request.handle()});
+    const auto session = door_.FindSession(request.session_id());
+    if (!session.ok()) return then(session.status());
+    session_ = (*session)->id();
+    (*session)->downloads().Take(HostBufferId{request.handle()}, std::move(then));
   }
 
+  // The last thing that touches the reactor on this thread: from here on gRPC may end it.
+  void Begin(absl::StatusOr<Fetched> fetched) {
+    if (!fetched.ok()) return Finish(StatusToGrpc(fetched.status()));
+    if (Raw(fetched->worker) < 0) {
+      out_ = Message(grpc::Slice(std::move(fetched->data)));
+      StartWriteAndFinish(&out_, grpc::WriteOptions(), grpc::Status::OK);
+      return;
+    }
+    const auto passage = std::make_shared<Passage>(this, door_, session_, *fetched);
+    passage_ = passage;
+    passage->Begin();
+  }
+
+  IfrtDoor& door_;
+  SessionId session_{0};
+  const std::shared_ptr<Awaited> awaited_;
   grpc::ByteBuffer out_;
   std::shared_ptr<Passage> passage_;  // null where all was here
 };

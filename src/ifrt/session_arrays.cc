@@ -479,8 +479,14 @@ absl::Status IfrtSession::OnCopyToHostBuffer(const IfrtCall& call, const wire::C
   FetchShard event;
   ASSIGN_OR_RETURN(event.array, ToArray(r.array_handle()));
   int64_t bytes = 0;
+  std::shared_ptr<const ArraySpec> spec;
+  bool ready = false;
+  gate_->Read([&](const ControllerCore& core) {
+    spec = core.FindArray(event.array);
+    ready = core.IsReady(event.array);
+  });
   // A type that is not known belongs to an array that holds an error, or to none: the core says which.
-  if (const auto spec = FindSpec(event.array); spec != nullptr) {
+  if (spec != nullptr) {
     if (!spec->sharding->fully_replicated()) {
       return absl::UnimplementedError(
           "an array of several different shards is read shard by shard (disassemble it first)");
@@ -493,17 +499,28 @@ absl::Status IfrtSession::OnCopyToHostBuffer(const IfrtCall& call, const wire::C
   HostCharge charge(memory_, HostPool::kFetched, id_, HostDownloads::Cost(bytes));
   WeighFetched();
   const HostBufferId buffer{r.host_buffer_handle()};
-  event.request =
-      Expect(OnFetched([this, call, buffer, charge = std::move(charge)](absl::StatusOr<Fetched> fetched) mutable {
-        absl::Status status = fetched.status();
-        if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched), std::move(charge));
-        charge.Resize(0);
-        WeighFetched();
-        if (!status.ok()) return AnswerError(call, status);
-        IfrtResponse response;
-        response.mutable_copy_to_host_buffer_response();
-        Answer(call, response);
-      }));
+  IfrtResponse response;
+  response.mutable_copy_to_host_buffer_response();
+  if (ready) {
+    // Nothing is left to find out: the client may look the data up while they come. What goes wrong now is said there.
+    RETURN_IF_ERROR(downloads_.Expect(buffer, std::move(charge)));
+    event.request = Expect(OnFetched([this, buffer](absl::StatusOr<Fetched> fetched) {
+      downloads_.Arrived(buffer, std::move(fetched));
+      WeighFetched();
+    }));
+    Submit(std::move(event));
+    Answer(call, response);
+    return absl::OkStatus();
+  }
+  event.request = Expect(OnFetched([this, call, buffer, charge = std::move(charge),
+                                    response = std::move(response)](absl::StatusOr<Fetched> fetched) mutable {
+    absl::Status status = fetched.status();
+    if (status.ok()) status = downloads_.Put(buffer, *std::move(fetched), std::move(charge));
+    charge.Resize(0);
+    WeighFetched();
+    if (!status.ok()) return AnswerError(call, status);
+    Answer(call, response);
+  }));
   Submit(std::move(event));
   return absl::OkStatus();
 }
