@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/origin.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
 
@@ -299,7 +300,8 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     for (auto& [id, array] : session->arrays) {
       if (!array.on_workers || array.deleted) continue;
       const auto& workers = array.placement->workers;
-      if (std::find(workers.begin(), workers.end(), slot.id) != workers.end()) array.error.Update(lost);
+      if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
+      array.error.Update(WithOrigin(lost, array.PendingOrigin()));
     }
   }
   std::vector<LaunchNumber> launches;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/limits.h"
+#include "base/origin.h"
 #include "base/status_macros.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
@@ -48,8 +49,16 @@ absl::StatusOr<Array*> ControllerCore::Impl::Add(Session& session, ArrayId id, s
   return &entry->second;
 }
 
+absl::Status ControllerCore::Impl::ErrorOf(const RequestHeader& request, const absl::Status& error) {
+  if (request.origin == 0 || OriginOf(error) != 0) return error;
+  out_->OriginOpened(request.session, request.origin);
+  out_->OriginClosed(request.session, request.origin, /*failed=*/true);
+  return WithOrigin(error, request.origin);
+}
+
 void ControllerCore::Impl::Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids,
-                                  const absl::Status& error) {
+                                  const absl::Status& why) {
+  const absl::Status error = ErrorOf(request, why);
   for (ArrayId id : ids) {
     if (SessionOf(id) != session.id) continue;
     const auto [entry, fresh] = session.arrays.try_emplace(id);
@@ -85,14 +94,14 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
   return CheckDevices(spec.sharding->devices());
 }
 
-void ControllerCore::Impl::StartMake(Session& session, ArrayId id, Array& array,
+void ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
                                      absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders,
                                      const Load::Item& load) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
-  array.futures = {std::make_shared<Future>(parts)};
+  array.futures = {std::make_shared<Future>(parts, request, *out_)};
   makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load};
   Began(session, load);
 }
@@ -133,6 +142,7 @@ void ControllerCore::Impl::On(PutArray& e) {
     base.set_memory_kind(sharding.memory_kind());
     for (int64_t stride : piece.byte_strides) base.add_byte_strides(stride);
     base.set_layout(e.spec->layout);
+    base.set_origin(e.request.origin);
     std::vector<DeviceId> devices;
     for (int shard : piece.shards) devices.push_back(sharding.devices()[shard]);
     const auto workers = cluster_.WorkersOf(devices);
@@ -164,7 +174,7 @@ void ControllerCore::Impl::On(PutArray& e) {
                          worker == workers.back());
     }
   }
-  StartMake(session, e.array, **array, std::move(reports), {}, load);
+  StartMake(session, e.request, e.array, **array, std::move(reports), {}, load);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
@@ -198,15 +208,17 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
 
 // ---------------------------------------------------------------- copies
 
-void ControllerCore::Impl::RunPlan(Session& session, ArrayId target, Array& array, const CopyPlan& plan) {
+void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array,
+                                   CopyPlan plan) {
   absl::flat_hash_map<WorkerId, int> reports;
   for (WorkerId worker : plan.makers) reports[worker] = 1;
-  for (const auto& [worker, copy] : plan.messages) {
+  for (auto& [worker, copy] : plan.messages) {
     proto::ToWorker message;
-    *message.mutable_copy() = copy;
+    *message.mutable_copy() = std::move(copy);
+    message.mutable_copy()->set_origin(request.origin);
     Send(worker, message);
   }
-  StartMake(session, target, array, std::move(reports), plan.senders, {});
+  StartMake(session, request, target, array, std::move(reports), std::move(plan.senders), {});
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {
@@ -247,7 +259,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       continue;
     }
     RunPlan(
-        session, e.targets[i], **target,
+        session, e.request, e.targets[i], **target,
         PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
   }
   if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
@@ -284,7 +296,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       (*target)->error = error;
       continue;
     }
-    RunPlan(session, e.targets[i], **target,
+    RunPlan(session, e.request, e.targets[i], **target,
             PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
                         [this] { return NextStream(); }));
   }
@@ -368,10 +380,11 @@ void ControllerCore::Impl::On(AliasShards& e) {
 
 void ControllerCore::Impl::On(MakeErrorArrays& e) {
   Session& session = *FindSession(e.request.session);
+  const absl::Status error = ErrorOf(e.request, e.error);
   for (ArrayId id : e.arrays) {
     absl::StatusOr<Array*> array = Add(session, id, e.spec);
     if (array.ok()) {
-      (*array)->error = e.error;
+      (*array)->error = error;
     } else if (const auto found = session.arrays.find(id); found == session.arrays.end() || found->second.error.ok()) {
       return out_->ReplyDone(e.request, array.status());
     }

@@ -118,20 +118,23 @@ class ControllerCore::Impl {
   // Adds a new array. INVALID_ARGUMENT: the name is taken, or belongs to another session.
   absl::StatusOr<Array*> Add(Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec);
 
-  // Makes `ids` hold `error` (names that are taken by good arrays stay what they are), and answers with it.
-  void Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids, const absl::Status& error);
+  // Makes `ids` hold the error `why` (names that are taken by good arrays stay what they are), and answers with it.
+  void Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids, const absl::Status& why);
+
+  // `error`, of what `request` would have made.
+  absl::Status ErrorOf(const RequestHeader& request, const absl::Status& error);
 
   // INVALID_ARGUMENT: a device that is not known; DATA_LOSS: one that is gone.
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
-  void StartMake(Session& session, ArrayId id, Array& array, absl::flat_hash_map<WorkerId, int> reports,
-                 std::vector<WorkerId> senders, const Load::Item& load);
+  void StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
+                 absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
 
   // Carries out a planned copy into the new array `target`.
-  void RunPlan(Session& session, ArrayId target, Array& array, const CopyPlan& plan);
+  void RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array, CopyPlan plan);
 
   // Tells each worker which names go.
   void DropNames(std::vector<std::pair<WorkerId, ArrayId>> names);

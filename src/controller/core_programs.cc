@@ -188,7 +188,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     return Refuse(session, e.request, ResultsOf(e), ok);
   }
   poison.Update(CheckAlive(program.worker));
-  auto future = std::make_shared<Future>(/*parts=*/1);
+  auto future = std::make_shared<Future>(/*parts=*/1, e.request, *out_);
   const size_t results = e.outputs.size() + (e.status ? 1 : 0);
   for (size_t i = 0; i < results; ++i) {
     const bool is_output = i < e.outputs.size();
@@ -233,6 +233,7 @@ void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, cons
   for (ArrayId id : e.outputs) launch.add_outputs(Raw(id));
   launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
   launch.set_launch_id(e.launch_id);
+  launch.set_origin(e.request.origin);
   Send(worker, launch_frame_);
 }
 

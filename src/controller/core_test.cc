@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/origin.h"
 #include "controller/core_test_harness.h"
 
 namespace causeway {
@@ -345,6 +347,82 @@ TEST_F(CoreTest, ACompileErrorIsTheCompilersAnswer) {
   Handle(WorkerFrame{kLinkA, message, ""});
   EXPECT_EQ(out_.compiled.at(ticket_).status().message(), "bad module");
   EXPECT_EQ(core_.FindProgram(P(1)), nullptr);
+}
+
+// ---------------------------------------------------------------- where errors come from
+
+TEST_F(CoreTest, AnErrorSaysTheOriginOfTheLaunchThatFailedFirst) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Compile(P(1), {0}, kLinkA);
+  origin_ = 70;
+  Launch(P(1), A(1), A(2));
+  origin_ = 71;
+  Launch(P(1), A(2), A(3));
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kLaunch)[0].launch().origin(), 70u);
+  EXPECT_EQ(out_.open[70], 1);
+  EXPECT_EQ(out_.open[71], 1);
+  LaunchDone(kLinkA, 1, absl::InternalError("broken"));
+  // The worker gives the dependent the error of what it depended on.
+  LaunchDone(kLinkA, 2, WithOrigin(absl::InternalError("broken"), 70));
+  origin_ = 72;
+  Launch(P(1), A(3), A(4));
+  for (uint64_t array : {2, 3, 4}) EXPECT_EQ(OriginOf(Answer(Wait(A(array)))), 70u) << array;
+  Handle(CopyArrays{Next(), {A(4)}, {A(5)}, {DeviceId{2}}});
+  EXPECT_EQ(OriginOf(Answer(Wait(A(5)))), 70u);
+  Handle(FetchShard{Next(), A(3)});
+  EXPECT_EQ(OriginOf(out_.fetched.at(ticket_).status()), 70u);
+  for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
+  EXPECT_EQ(out_.failed, std::set<uint64_t>({70}));
+}
+
+TEST_F(CoreTest, AnOriginIsOpenUntilWhatItMadeIsDone) {
+  TwoWorkers();
+  origin_ = 70;
+  Put(A(1), {0, 2});
+  ArrayDone(kLinkA, A(1));
+  EXPECT_EQ(out_.open[70], 1);
+  ArrayDone(kLinkB, A(1));
+  EXPECT_EQ(out_.open[70], 0);
+  origin_ = 71;
+  Handle(CopyArrays{Next(), {A(1)}, {A(2)}, {DeviceId{1}, DeviceId{3}}});
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kCopy)[0].copy().origin(), 71u);
+  EXPECT_EQ(out_.open[71], 1);
+  ArrayDone(kLinkA, A(2));
+  ArrayDone(kLinkB, A(2), absl::ResourceExhaustedError("full"));
+  EXPECT_EQ(OriginOf(Answer(Wait(A(2)))), 71u);
+  EXPECT_EQ(out_.failed, std::set<uint64_t>({71}));
+  for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
+}
+
+TEST_F(CoreTest, WhatIsRefusedIsTheOriginOfItsError) {
+  TwoWorkers();
+  origin_ = 70;
+  Launch(P(9), A(1), A(10));
+  EXPECT_EQ(OriginOf(Done()), 70u);
+  EXPECT_EQ(OriginOf(Answer(Wait(A(10)))), 70u);
+  origin_ = 71;
+  Handle(MakeErrorArrays{Next(), {A(11)}, nullptr, absl::InternalError("given")});
+  EXPECT_EQ(OriginOf(Answer(Wait(A(11)))), 71u);
+  EXPECT_EQ(out_.failed, std::set<uint64_t>({70, 71}));
+  for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
+}
+
+TEST_F(CoreTest, WhatALostWorkerWasAtSaysItsOwnOrigin) {
+  TwoWorkers();
+  Put(A(1), {0});
+  ArrayDone(kLinkA, A(1));
+  Compile(P(1), {0}, kLinkA);
+  origin_ = 70;
+  Launch(P(1), A(1), A(2));
+  origin_ = 71;
+  Launch(P(1), A(2), A(3));
+  const uint64_t waiting = Wait(A(3));
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(OriginOf(Answer(waiting)), 71u);
+  EXPECT_EQ(OriginOf(Answer(Wait(A(2)))), 70u);
+  EXPECT_EQ(OriginOf(Answer(Wait(A(1)))), 0u) << "what made it is done, and forgotten";
+  for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
 }
 
 // ---------------------------------------------------------------- loss

@@ -14,6 +14,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,11 @@ struct Recorder : ControllerActions {
                     bool) override {
     wanted.push_back({buffer, worker, stream, in_frame});
   }
+  void OriginOpened(SessionId, uint64_t origin) override { ++open[origin]; }
+  void OriginClosed(SessionId, uint64_t origin, bool failure) override {
+    EXPECT_GE(--open[origin], 0);
+    if (failure) failed.insert(origin);
+  }
   void Throttle(SessionId session, bool hold) override { throttled.emplace_back(session, hold); }
   void Send(LinkId link, const proto::ToWorker& message) override { sent[Raw(link)].push_back(message); }
   void CloseLink(LinkId link, const absl::Status& why) override { closed[Raw(link)] = why; }
@@ -63,6 +69,8 @@ struct Recorder : ControllerActions {
   std::map<uint64_t, absl::Status> closed;
   std::vector<int> up;
   std::vector<int> down;
+  std::map<uint64_t, int> open;  // of each origin
+  std::set<uint64_t> failed;
 };
 
 inline constexpr SessionId kSession{1};
@@ -106,7 +114,7 @@ class CoreTest : public ::testing::Test {
     out_.sent.clear();
   }
 
-  RequestHeader Next(SessionId session = kSession) { return {session, Ticket{++ticket_}}; }
+  RequestHeader Next(SessionId session = kSession) { return {session, Ticket{++ticket_}, origin_}; }
   absl::Status Done() const {
     const auto found = out_.done.find(ticket_);
     return found == out_.done.end() ? absl::UnknownError("not answered") : found->second;
@@ -188,6 +196,7 @@ class CoreTest : public ::testing::Test {
   Recorder out_;
   absl::Time now_ = absl::FromUnixSeconds(1000);
   uint64_t ticket_ = 0;
+  uint64_t origin_ = 0;  // of the next requests
 };
 
 }  // namespace causeway

@@ -49,6 +49,7 @@ struct ProgramView {
 struct RequestHeader {
   SessionId session;
   Ticket ticket;
+  uint64_t origin = 0;  // of errors of what the request makes (base/origin.h)
 };
 
 // ---------------------------------------------------------------- requests of clients
@@ -264,6 +265,12 @@ class ClientActions {
   // release never depends on a request that is held back: what is in flight ends by itself, or with the data that the
   // client sends for it elsewhere.
   virtual void Throttle(SessionId session, bool hold) = 0;
+
+  // Between the two, errors with this origin may still arise: a request made something that is not done. As many of the
+  // one as of the other come, unless the session closes; `failed` says that an error with this origin exists from now
+  // on. For requests with an origin only, and before they are answered.
+  virtual void OriginOpened(SessionId /*session*/, uint64_t /*origin*/) {}
+  virtual void OriginClosed(SessionId /*session*/, uint64_t /*origin*/, bool /*failed*/) {}
 };
 
 // All that the core wants done. Carried out by the shell, in order. Implementations must not call back into the core.

@@ -3,7 +3,7 @@
 // One future stands for one thing that happens: a launch (all outputs on all its devices share it), or the making of
 // one array. So the controller's work per launch does not grow with devices.
 //
-//   auto future = std::make_shared<Future>(/*parts=*/2);     // two workers will report
+//   auto future = std::make_shared<Future>(/*parts=*/2, request, out);     // two workers will report
 //   future->AddWait(wait);
 //   future->PartDone(status, out);                           // twice: resolves, and answers whoever waits
 //
@@ -11,11 +11,13 @@
 #ifndef CAUSEWAY_CONTROLLER_FUTURE_H_
 #define CAUSEWAY_CONTROLLER_FUTURE_H_
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/origin.h"
 #include "controller/events.h"
 
 namespace causeway {
@@ -29,25 +31,30 @@ struct Wait {
 
 class Future {
  public:
-  // Resolves after `parts` reports; with 0, at once.
-  explicit Future(int parts) : parts_(parts) {}
+  // Resolves after `parts` reports; with 0, at once. Its error gets the origin of `maker`, unless it came with one.
+  Future(int parts, const RequestHeader& maker, ControllerActions& out)
+      : parts_(parts), session_(maker.session), origin_(maker.origin) {
+    if (!done() && origin_ != 0) out.OriginOpened(session_, origin_);
+  }
 
   bool done() const { return parts_ == 0; }
 
   // The first error reported, so far.
   const absl::Status& status() const { return status_; }
 
+  uint64_t origin() const { return origin_; }
+
   // Counts one report. Reports after the last one are ignored: a failure may have overtaken them.
   void PartDone(const absl::Status& status, ControllerActions& out) {
     if (done()) return;
-    status_.Update(status);
+    status_.Update(WithOrigin(status, origin_));
     if (--parts_ == 0) Answer(out);
   }
 
   // Resolves now, whatever is still missing.
   void Fail(const absl::Status& status, ControllerActions& out) {
     if (done()) return;
-    status_.Update(status);
+    status_.Update(WithOrigin(status, origin_));
     parts_ = 0;
     Answer(out);
   }
@@ -57,6 +64,7 @@ class Future {
 
  private:
   void Answer(ControllerActions& out) {
+    if (origin_ != 0) out.OriginClosed(session_, origin_, /*failed=*/OriginOf(status_) == origin_);
     for (const std::shared_ptr<Wait>& wait : std::exchange(waits_, {})) {
       wait->status.Update(status_);
       if (--wait->remaining == 0) out.ReplyDone(wait->request, wait->status);
@@ -64,6 +72,8 @@ class Future {
   }
 
   int parts_;
+  const SessionId session_;
+  const uint64_t origin_;
   absl::Status status_;
   std::vector<std::shared_ptr<Wait>> waits_;  // empty once done
 };

@@ -36,6 +36,14 @@ struct Array {
     }
     return absl::OkStatus();
   }
+
+  // Of what it still waits for first; 0 where it waits for nothing.
+  uint64_t PendingOrigin() const {
+    for (const auto& future : futures) {
+      if (!future->done()) return future->origin();
+    }
+    return 0;
+  }
 };
 
 struct Program {

@@ -221,4 +221,12 @@ void ControllerShell::Throttle(SessionId session, bool hold) {
   if (door_ != nullptr) door_->Throttle(session, hold);
 }
 
+void ControllerShell::OriginOpened(SessionId session, uint64_t origin) {
+  if (door_ != nullptr) door_->OriginOpened(session, origin);
+}
+
+void ControllerShell::OriginClosed(SessionId session, uint64_t origin, bool failed) {
+  if (door_ != nullptr) door_->OriginClosed(session, origin, failed);
+}
+
 }  // namespace causeway

@@ -74,6 +74,8 @@ class ControllerShell final : public CoreGate, private ControllerActions {
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override;
   void Throttle(SessionId session, bool hold) override;
+  void OriginOpened(SessionId session, uint64_t origin) override;
+  void OriginClosed(SessionId session, uint64_t origin, bool failed) override;
   void Send(LinkId link, const proto::ToWorker& message) override;
   void CloseLink(LinkId link, const absl::Status& why) override;
   void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) override;

@@ -263,4 +263,12 @@ void IfrtDoor::Throttle(SessionId id, bool hold) {
   if (const auto session = Find(id)) session->Throttle(hold);
 }
 
+void IfrtDoor::OriginOpened(SessionId id, uint64_t origin) {
+  if (const auto session = Find(id)) session->OriginOpened(origin);
+}
+
+void IfrtDoor::OriginClosed(SessionId id, uint64_t origin, bool failed) {
+  if (const auto session = Find(id)) session->OriginClosed(origin, failed);
+}
+
 }  // namespace causeway

@@ -82,6 +82,8 @@ class IfrtDoor final : public ClientActions {
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override;
   void Throttle(SessionId session, bool hold) override;
+  void OriginOpened(SessionId session, uint64_t origin) override;
+  void OriginClosed(SessionId session, uint64_t origin, bool failed) override;
 
  private:
   class Service;

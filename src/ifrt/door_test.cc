@@ -566,9 +566,10 @@ TEST_F(DoorTest, ResponsesAreNumberedAndContextsReturnedAsTheClientCountsThem) {
 
   const auto made = client.Call(MakeArray(1, {4}), /*user_context=*/901).response_metadata();
   EXPECT_EQ(made.seq_num(), 0);
-  EXPECT_THAT(made.destroyed_user_context_ids(), ElementsAre(901));
+  EXPECT_THAT(made.destroyed_user_context_ids(), IsEmpty()) << "the array is not there yet";
+  ReportMade(1);
 
-  const auto failed = client.Call(MakeArray(1, {4}), 902).response_metadata();
+  const auto failed = client.Call(CheckReady(77), 902).response_metadata();
   EXPECT_NE(failed.status().code(), 0);
   EXPECT_THAT(failed.destroyed_user_context_ids(), IsEmpty());
 
@@ -587,7 +588,36 @@ TEST_F(DoorTest, ResponsesAreNumberedAndContextsReturnedAsTheClientCountsThem) {
   deleted.mutable_is_array_deleted_request()->set_array_handle(1);
   const auto last = client.Call(deleted, 903).response_metadata();
   EXPECT_EQ(last.seq_num(), 1);
-  EXPECT_THAT(last.destroyed_user_context_ids(), ElementsAre(902, 903));
+  EXPECT_THAT(last.destroyed_user_context_ids(), ElementsAre(901, 902, 903));
+}
+
+TEST_F(DoorTest, AnErrorNamesTheContextThatMadeWhatFailed) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  const uint64_t key = client.Init().session_id();
+  ASSERT_TRUE(Store(key, 1, std::string(16, 'x')).ok());
+  client.Call(MakeArray(1, {4}), /*user_context=*/901);
+  wire::IfrtRequest shard;
+  shard.mutable_fully_replicated_shard_request()->set_array_handle(1);
+  shard.mutable_fully_replicated_shard_request()->set_result_handle(2);
+  client.Call(shard, 902);
+  ReportMade(1, absl::ResourceExhaustedError("full"));
+  const auto error = client.Call(CheckReady(2), 903).response_metadata();
+  EXPECT_EQ(error.status().message(), "full");
+  EXPECT_EQ(error.status().payload().at("type.googleapis.com/ifrt.UserContext"), "901");
+
+  // Refused by the door itself, which the client learns from the array.
+  wire::IfrtRequest bad = MakeArray(3, {4});
+  bad.mutable_make_array_from_host_buffer_request()->mutable_dtype()->set_kind(
+      static_cast<xla::ifrt::DTypeProto::Kind>(9999));
+  EXPECT_THAT(client.Call(bad, 904).response_metadata().status().payload(), IsEmpty());
+  const auto refused = client.Call(CheckReady(3), 905).response_metadata();
+  EXPECT_EQ(refused.status().payload().at("type.googleapis.com/ifrt.UserContext"), "904");
+
+  wire::IfrtRequest deleted;
+  deleted.mutable_is_array_deleted_request()->set_array_handle(1);
+  EXPECT_THAT(client.Call(deleted, 906).response_metadata().destroyed_user_context_ids(), ElementsAre(903, 905, 906))
+      << "the contexts of what failed are kept";
 }
 
 }  // namespace

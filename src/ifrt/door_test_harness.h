@@ -30,6 +30,7 @@
 #include "ifrt/door.h"
 #include "ifrt/types.h"
 #include "ifrt/versions.h"
+#include "proto/status.h"
 #include "xla/python/ifrt/sharding_serdes.pb.h"
 #include "xla/python/ifrt_proxy/common/grpc_ifrt_service.grpc.pb.h"
 #include "xla/python/pjrt_ifrt/xla_compiler.pb.h"
@@ -117,6 +118,12 @@ class ScriptedCluster final : public CoreGate, private ControllerActions {
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override {
     if (door_ != nullptr) door_->WantHostData(session, buffer, worker, stream, total_bytes, in_frame, last);
+  }
+  void OriginOpened(SessionId session, uint64_t origin) override {
+    if (door_ != nullptr) door_->OriginOpened(session, origin);
+  }
+  void OriginClosed(SessionId session, uint64_t origin, bool failed) override {
+    if (door_ != nullptr) door_->OriginClosed(session, origin, failed);
   }
   void Throttle(SessionId session, bool hold) override {
     if (door_ != nullptr) door_->Throttle(session, hold);
@@ -342,6 +349,14 @@ class DoorTest : public ::testing::Test {
     door_.Stop();
     cluster_.SetDoor(nullptr);
     std::filesystem::remove_all(directory_);
+  }
+
+  // The worker has made the array of this handle of the first session, or has not.
+  void ReportMade(uint64_t handle, const absl::Status& status = absl::OkStatus()) {
+    proto::ToController message;
+    message.mutable_array_done()->set_array(Raw(MakeArrayId(SessionId{1}, handle)));
+    *message.mutable_array_done()->mutable_status() = ToProto(status);
+    cluster_.Say(std::move(message));
   }
 
   grpc::Status Store(uint64_t session, uint64_t handle, const std::string& data, int64_t announced = -1) {

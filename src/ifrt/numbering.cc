@@ -1,5 +1,6 @@
 #include "ifrt/numbering.h"
 
+#include "base/origin.h"
 #include "ifrt/statuses.h"
 
 namespace causeway {
@@ -9,6 +10,7 @@ using xla::ifrt::proxy::IfrtRequest;
 void ResponseNumbering::Stamp(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse& response) {
   auto& metadata = *response.mutable_response_metadata();
   metadata.set_op_id(call.op_id);
+  if (call.user_context != 0) contexts_.Answered(call.user_context);
   switch (call.kind) {
     case IfrtRequest::kInitRequest:
       metadata.set_seq_num(-1);
@@ -21,9 +23,7 @@ void ResponseNumbering::Stamp(const IfrtCall& call, xla::ifrt::proxy::IfrtRespon
   }
   if (call.of_deletion) return;
   metadata.set_seq_num(next_++);
-  for (uint64_t context : forgettable_) metadata.add_destroyed_user_context_ids(context);
-  forgettable_.clear();
-  if (call.user_context != 0) metadata.add_destroyed_user_context_ids(call.user_context);
+  contexts_.TakeForgettable(*metadata.mutable_destroyed_user_context_ids());
 }
 
 void ResponseNumbering::StampError(const IfrtCall& call, const absl::Status& status,
@@ -32,7 +32,9 @@ void ResponseNumbering::StampError(const IfrtCall& call, const absl::Status& sta
   auto& metadata = *response.mutable_response_metadata();
   metadata.set_op_id(call.op_id);
   *metadata.mutable_status() = StatusToWire(status);
-  if (call.user_context != 0) forgettable_.push_back(call.user_context);
+  const uint64_t origin = OriginOf(status);
+  if (origin != call.user_context && contexts_.IsKept(origin)) AttachUserContext(origin, *metadata.mutable_status());
+  if (call.user_context != 0) contexts_.Answered(call.user_context);
 }
 
 }  // namespace causeway

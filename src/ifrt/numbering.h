@@ -3,21 +3,21 @@
 //
 // The client keeps the Python traceback of a request (its user context) alive until the server has returned its id as
 // often as requests carried it, and all responses with smaller sequence numbers, from 0 on without a gap, have been
-// consumed. So a gap makes it leak half a kilobyte a dispatch for ever, and an id returned too often makes it abort. It
-// does not look at the numbers of
+// consumed. So a gap makes it leak half a kilobyte a dispatch for ever, and an id returned too often makes it abort.
+// Which ids are to be returned is the business of UserContexts. The client does not look at the numbers of
 //   - the response to Init: the object lives as long as the connection, so a number of its own would block the
 //   sequence;
 //   - errors, and deletions, destructions and the futures of deletions.
-// These get no number here. The contexts of failed requests ride on the next response that has one.
+// These get no number here, and carry no ids: those wait for the next response that has one.
 //
 // Threading: none of its own; the session's output lock.
 #ifndef CAUSEWAY_IFRT_NUMBERING_H_
 #define CAUSEWAY_IFRT_NUMBERING_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "ifrt/user_contexts.h"
 #include "xla/python/ifrt_proxy/common/ifrt_service.pb.h"
 
 namespace causeway {
@@ -36,12 +36,15 @@ class ResponseNumbering {
   // Completes a good response.
   void Stamp(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse& response);
 
-  // Makes `response` the error `status`.
+  // Makes `response` the error `status`. Where another request is the origin of it, it names that one's context, for
+  // the client to show where in the program it was made; its own the client shows anyway.
   void StampError(const IfrtCall& call, const absl::Status& status, xla::ifrt::proxy::IfrtResponse& response);
+
+  UserContexts& contexts() { return contexts_; }
 
  private:
   int64_t next_ = 0;
-  std::vector<uint64_t> forgettable_;
+  UserContexts contexts_;
 };
 
 }  // namespace causeway

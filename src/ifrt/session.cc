@@ -315,7 +315,7 @@ absl::Status IfrtSession::WaitForLaunch(IfrtCall call, uint64_t handle, IfrtResp
 
 // ---------------------------------------------------------------- tickets
 
-RequestHeader IfrtSession::Expect(Pending pending) {
+RequestHeader IfrtSession::Expect(Pending pending, uint64_t user_context) {
   MutexLock lock(&mutex_);
   const Ticket ticket{++last_ticket_};
   pending_.emplace(ticket, std::move(pending));
@@ -323,21 +323,23 @@ RequestHeader IfrtSession::Expect(Pending pending) {
     too_many_pending_ = true;
     Hold(HoldReason::kOpenRequests, true);
   }
-  return RequestHeader{id_, ticket};
+  return RequestHeader{id_, ticket, user_context};
 }
 
 RequestHeader IfrtSession::ExpectDone(const IfrtCall& call, IfrtResponse response) {
-  return Expect(OnDone([this, call, response = std::move(response)](const absl::Status& status) mutable {
+  auto answer = [this, call, response = std::move(response)](const absl::Status& status) mutable {
     if (status.ok()) {
       Answer(call, response);
     } else {
       AnswerError(call, status);
     }
-  }));
+  };
+  return Expect(OnDone(std::move(answer)), call.user_context);
 }
 
 RequestHeader IfrtSession::ExpectPart(const std::shared_ptr<Joint>& joint) {
-  return Expect(OnDone([this, joint](const absl::Status& status) { AnswerPart(*joint, status); }));
+  return Expect(OnDone([this, joint](const absl::Status& status) { AnswerPart(*joint, status); }),
+                joint->call.user_context);
 }
 
 void IfrtSession::AnswerPart(Joint& joint, const absl::Status& status) {
@@ -407,6 +409,16 @@ void IfrtSession::Queried(Ticket ticket, absl::StatusOr<proto::QueryDone> answer
   if (auto* queried = std::get_if<OnQueried>(&pending)) (*queried)(std::move(answer));
 }
 
+void IfrtSession::OriginOpened(uint64_t user_context) {
+  MutexLock lock(&output_mutex_);
+  numbering_.contexts().Opened(user_context);
+}
+
+void IfrtSession::OriginClosed(uint64_t user_context, bool failed) {
+  MutexLock lock(&output_mutex_);
+  numbering_.contexts().Closed(user_context, failed);
+}
+
 void IfrtSession::WantHostData(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                                bool in_frame, bool last) {
   uploads_->Want(buffer, worker, stream, total_bytes, in_frame, last);
@@ -429,6 +441,7 @@ void IfrtSession::AnswerError(const IfrtCall& call, const absl::Status& status) 
 
 void IfrtSession::PoisonResults(const IfrtRequest& request, const absl::Status& error) {
   MakeErrorArrays event{Unanswered(), {}, nullptr, error};
+  event.request.origin = request.request_metadata().user_context_id();
   for (uint64_t handle : NamesOfResults(request)) {
     // 0: the client left the name to us. Names that are none cannot be used later either.
     if (const auto id = ToArray(handle); id.ok()) event.arrays.push_back(*id);

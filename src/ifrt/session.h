@@ -8,8 +8,9 @@
 // core's.
 //
 // Threading: OnRequest is called by one thread at a time, in the order of arrival; requests take effect in that order,
-// and responses may come in any. The other methods may be called from any thread; Done, Compiled, Fetched, Queried and
-// WantHostData are called inside the core. Lifetime: held by shared_ptr; the stream and the door hold it until Close.
+// and responses may come in any. The other methods may be called from any thread; Done, Compiled, Fetched, Queried,
+// WantHostData, OriginOpened and OriginClosed are called inside the core. Lifetime: held by shared_ptr; the stream and
+// the door hold it until Close.
 #ifndef CAUSEWAY_IFRT_SESSION_H_
 #define CAUSEWAY_IFRT_SESSION_H_
 
@@ -90,6 +91,8 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   void Compiled(Ticket ticket, absl::StatusOr<std::shared_ptr<const ProgramView>> program);
   void FetchDone(Ticket ticket, absl::StatusOr<Fetched> fetched);
   void Queried(Ticket ticket, absl::StatusOr<proto::QueryDone> answer);
+  void OriginOpened(uint64_t user_context);
+  void OriginClosed(uint64_t user_context, bool failed);
   void WantHostData(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes, bool in_frame,
                     bool last);
   void Throttle(bool hold) { Hold(HoldReason::kWorkInFlight, hold); }
@@ -142,8 +145,8 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   // Runs an event; replies may come before this returns.
   void Submit(Event event) { after_->Enter(*gate_, std::move(event)); }
 
-  // Opens a ticket.
-  RequestHeader Expect(Pending pending);
+  // Opens a ticket. Errors of what the request makes have `user_context` as their origin.
+  RequestHeader Expect(Pending pending, uint64_t user_context = 0);
 
   // The reply decides between `response` and an error.
   RequestHeader ExpectDone(const IfrtCall& call, xla::ifrt::proxy::IfrtResponse response);

@@ -123,12 +123,13 @@ void IfrtSession::SubmitPut(PutArray put, const std::shared_ptr<Joint>& joint) {
   for (const HostPiece& piece : put.pieces) {
     if (!piece.data) open.push_back(piece.buffer);
   }
-  put.request = Expect(OnDone([this, joint, open = std::move(open)](const absl::Status& status) {
+  auto answer = [this, joint, open = std::move(open)](const absl::Status& status) {
     if (!status.ok()) {
       for (HostBufferId buffer : open) uploads_->Discard(buffer);
     }
     AnswerPart(*joint, status);
-  }));
+  };
+  put.request = Expect(OnDone(std::move(answer)), joint->call.user_context);
   Submit(std::move(put));
 }
 

@@ -231,11 +231,12 @@ absl::Status IfrtSession::OnExecute(const IfrtCall& call, const wire::LoadedExec
     // Names that the client never hears of go again if there is an error.
     std::vector<ArrayId> minted = event.outputs;
     if (event.status && r.result_status_handle() == 0) minted.push_back(*event.status);
-    event.request = Expect(OnDone([this, call, minted, response = std::move(response)](const absl::Status& s) mutable {
+    auto answer = [this, call, minted, response = std::move(response)](const absl::Status& s) mutable {
       if (s.ok()) return Answer(call, response);
       for (ArrayId array : minted) ForgetLater(array);
       AnswerError(call, s);
-    }));
+    };
+    event.request = Expect(OnDone(std::move(answer)), call.user_context);
   } else {
     event.request = ExpectDone(call, std::move(response));
   }

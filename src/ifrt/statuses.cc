@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kMaxMessageBytes = 64 << 10;
 constexpr size_t kMaxTrailerBytes = 4 << 10;
 
+constexpr char kUserContextPayload[] = "type.googleapis.com/ifrt.UserContext";
+
 std::string Shortened(absl::string_view message, size_t limit) {
   if (message.size() <= limit) return std::string(message);
   return absl::StrCat(message.substr(0, limit), "... (", message.size() - limit, " more bytes)");
@@ -23,6 +25,10 @@ tensorflow::StatusProto StatusToWire(const absl::Status& status) {
   wire.set_code(static_cast<tensorflow::error::Code>(status.raw_code()));
   wire.set_message(Shortened(status.message(), kMaxMessageBytes));
   return wire;
+}
+
+void AttachUserContext(uint64_t id, tensorflow::StatusProto& status) {
+  (*status.mutable_payload())[kUserContextPayload] = absl::StrCat(id);
 }
 
 absl::Status StatusFromWire(const tensorflow::StatusProto& status) {

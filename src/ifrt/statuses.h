@@ -8,14 +8,18 @@
 
 #include <grpcpp/support/status.h>
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "xla/tsl/protobuf/status.pb.h"
 
 namespace causeway {
 
-// Leaves payloads out. One could name a user context, but jaxlib 0.10.2 shows its number instead of the traceback that
-// it stands for.
+// Leaves payloads out.
 tensorflow::StatusProto StatusToWire(const absl::Status& status);
+
+// Makes the client append the traceback of this user context to the error's text, where it still has it.
+void AttachUserContext(uint64_t id, tensorflow::StatusProto& status);
 
 // Codes that are none become UNKNOWN. Payloads are left out.
 absl::Status StatusFromWire(const tensorflow::StatusProto& status);

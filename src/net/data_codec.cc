@@ -10,7 +10,7 @@ namespace causeway {
 namespace {
 
 constexpr char kMagic[] = {'C', 'W', 'D', 'A', 'T', 'A'};
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 
 bool IsErrorCode(int64_t code) {
   return code >= static_cast<int64_t>(absl::StatusCode::kCancelled) &&
@@ -26,7 +26,7 @@ bool IsValid(const DataHeader& header) {
              header.value <= header.total - header.length;
     case DataType::kAbort:
     case DataType::kRefuse:
-      return header.length <= kMaxReasonBytes && IsErrorCode(header.value) && header.total == 0;
+      return header.length <= kMaxReasonBytes && IsErrorCode(header.value);
     case DataType::kFinished:
       return header.length == 0 && header.value == 0 && header.total == 0;
   }

@@ -4,7 +4,7 @@
 // checked it.
 //
 //   hello     6 bytes  "CWDATA"
-//             u16      version: 1
+//             u16      version: 2
 //             i32      PeerId of the sender
 //             i32      PeerId for whom it takes the other side
 //             u64      the pair's key
@@ -18,7 +18,7 @@
 //             u32      length of the payload
 //             u64      stream
 //             i64      value
-//             i64      total bytes of the stream (grant, data), otherwise 0
+//             i64      total bytes of the stream (grant, data), the error's origin (abort, refuse), otherwise 0
 //   payload
 //
 //   type        from      value                    payload                      meaning
@@ -63,7 +63,7 @@ struct DataHeader {
   uint32_t length = 0;
   StreamId stream{0};
   int64_t value = 0;
-  int64_t total = 0;
+  int64_t total = 0;  // of an end: its origin (base/origin.h), bit for bit
 };
 
 // `to` has room for kDataHelloBytes.

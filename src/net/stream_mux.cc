@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
+#include "base/origin.h"
 #include "base/status_macros.h"
 
 namespace causeway {
@@ -150,7 +151,8 @@ void StreamMux::SayEnd(DataType type, StreamId id, const absl::Status& why) {
   Say({.type = type,
        .length = static_cast<uint32_t>(reason.size()),
        .stream = id,
-       .value = static_cast<int64_t>(why.code())},
+       .value = static_cast<int64_t>(why.code()),
+       .total = static_cast<int64_t>(OriginOf(why))},
       reason);
   if (type == DataType::kAbort) ended_.Put(id, true);
 }
@@ -263,7 +265,10 @@ absl::Status StreamMux::ParseStaged() {
 }
 
 absl::Status StreamMux::Handle(const DataHeader& header, absl::string_view reason) {
-  const auto why = [&] { return absl::Status(static_cast<absl::StatusCode>(header.value), reason); };
+  const auto why = [&] {
+    return WithOrigin(absl::Status(static_cast<absl::StatusCode>(header.value), reason),
+                      static_cast<uint64_t>(header.total));
+  };
   switch (header.type) {
     case DataType::kGrant:
       return OnGrant(header);

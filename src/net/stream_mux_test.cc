@@ -15,6 +15,7 @@
 
 #include "absl/strings/string_view.h"
 #include "base/limits.h"
+#include "base/origin.h"
 #include "net/test_streams.h"
 
 namespace causeway {
@@ -47,7 +48,8 @@ std::string End(DataType type, StreamId id, const absl::Status& why) {
   return Message({.type = type,
                   .length = static_cast<uint32_t>(why.message().size()),
                   .stream = id,
-                  .value = static_cast<int64_t>(why.code())},
+                  .value = static_cast<int64_t>(why.code()),
+                  .total = static_cast<int64_t>(OriginOf(why))},
                  std::string(why.message()));
 }
 
@@ -303,6 +305,17 @@ TEST_F(StreamMuxTest, AScatteredChunkThatIsHalfWrittenIsCompletedWhenItsStreamEn
   mux_.Cancel(kId, absl::AbortedError("enough"));
   EXPECT_EQ(bytes + Drain(mux_, 50),
             Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough")));
+}
+
+TEST_F(StreamMuxTest, AnEndSaysWhereTheErrorComesFrom) {
+  const absl::Status why = WithOrigin(absl::AbortedError("enough"), uint64_t{1} << 63);
+  mux_.Receive(kId, 1000, 1000, sink_);
+  ASSERT_TRUE(Feed(mux_, End(DataType::kAbort, kId, why)).ok());
+  EXPECT_THAT(sink_->results(), ElementsAre(why));
+  Drain(mux_);
+  mux_.Send(StreamId{7}, 1000, source_);
+  mux_.Cancel(StreamId{7}, why);
+  EXPECT_EQ(Drain(mux_), End(DataType::kAbort, StreamId{7}, why));
 }
 
 TEST_F(StreamMuxTest, ALongReasonIsCut) {

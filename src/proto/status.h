@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "base/origin.h"
 #include "proto/control.pb.h"
 
 namespace causeway {
@@ -14,11 +15,12 @@ inline proto::Status ToProto(const absl::Status& status) {
   proto::Status out;
   out.set_code(static_cast<int32_t>(status.code()));
   out.set_message(std::string(status.message()));
+  out.set_origin(OriginOf(status));
   return out;
 }
 
 inline absl::Status FromProto(const proto::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
+  return WithOrigin(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()), status.origin());
 }
 
 }  // namespace causeway

@@ -48,7 +48,7 @@ Copies::TargetsByShard Copies::BeginTargets(const proto::Copy& message) {
   for (const proto::Copy::Made& made : message.made()) {
     Target target;
     target.array = ArrayId{message.array()};
-    target.buffer = makes_.Promise(target.array, made.shard());
+    target.buffer = makes_.Promise(target.array, made.shard(), message.origin());
     target.memory_kind = message.memory_kind();
     target.missing = made.part_count();
     buffers.push_back(target.buffer);

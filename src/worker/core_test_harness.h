@@ -105,7 +105,7 @@ class Harness : public WorkerActions {
   }
 
   void Launch(uint64_t number, uint64_t program, const std::vector<uint64_t>& arguments,
-              const std::vector<uint64_t>& outputs, const std::vector<int>& non_donatable = {}) {
+              const std::vector<uint64_t>& outputs, const std::vector<int>& non_donatable = {}, uint64_t origin = 0) {
     proto::ToWorker message;
     proto::Launch& launch = *message.mutable_launch();
     launch.set_number(number);
@@ -113,6 +113,7 @@ class Harness : public WorkerActions {
     for (uint64_t a : arguments) launch.add_arguments(a);
     for (uint64_t a : outputs) launch.add_outputs(a);
     for (int p : non_donatable) launch.add_non_donatable(p);
+    launch.set_origin(origin);
     Frame(message);
   }
 

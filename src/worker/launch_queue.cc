@@ -5,8 +5,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/origin.h"
 
 namespace causeway::worker {
+namespace {
+
+constexpr size_t kMaxFailures = 1024;
+
+}  // namespace
 
 void LaunchQueue::Launch(const proto::Launch& message) {
   absl::StatusOr<ProgramRef> program = programs_.Find(ProgramId{message.program()});
@@ -17,6 +23,7 @@ void LaunchQueue::Launch(const proto::Launch& message) {
   Entry& launch = *owned;
   launch.key = LaunchKey{++last_key_};
   launch.number = message.number();
+  launch.origin = message.origin();
   launch.life = context_.life;
   launch.program = *std::move(program);
   launch.options.launch_id = message.launch_id();
@@ -52,7 +59,7 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
   }
   for (size_t shard = 0; shard < devices.size(); ++shard) {
     for (uint64_t array : message.outputs()) {
-      launch.outputs.push_back(context_.store.Promise(devices[shard]));
+      launch.outputs.push_back(context_.store.Promise(devices[shard], message.origin()));
       launch.refused.Update(context_.store.Bind(ArrayId{array}, static_cast<int>(shard), launch.outputs.back()));
     }
   }
@@ -190,7 +197,10 @@ void LaunchQueue::Start(Entry& launch) {
   request.program = launch.program->key;
   request.thread_device = launch.program->devices.front();
   request.arguments.reserve(launch.arguments.size());
-  for (const BufferRef& argument : launch.arguments) request.arguments.push_back(argument->key());
+  for (const BufferRef& argument : launch.arguments) {
+    request.arguments.push_back(argument->key());
+    if (!argument->ready() && argument->origin() != 0) launch.awaited.push_back(argument->origin());
+  }
   request.outputs.reserve(launch.outputs.size());
   for (const BufferRef& output : launch.outputs) request.outputs.push_back(output->key());
   request.options = std::move(launch.options);
@@ -237,7 +247,27 @@ void LaunchQueue::Leave(Entry& launch) {
   }
 }
 
-void LaunchQueue::End(Entry& launch, const absl::Status& status) {
+absl::Status LaunchQueue::WithFirstOrigin(const Entry& launch, const absl::Status& error) {
+  uint64_t origin = launch.origin;
+  for (uint64_t awaited : launch.awaited) {
+    const auto found = failures_.find(awaited);
+    if (found == failures_.end()) continue;
+    origin = found->second;
+    break;
+  }
+  absl::Status known = WithOrigin(error, origin);
+  if (launch.origin != 0 && failures_.emplace(launch.origin, OriginOf(known)).second) {
+    failed_.push_back(launch.origin);
+    if (failed_.size() > kMaxFailures) {
+      failures_.erase(failed_.front());
+      failed_.pop_front();
+    }
+  }
+  return known;
+}
+
+void LaunchQueue::End(Entry& launch, const absl::Status& end) {
+  const absl::Status status = end.ok() ? end : WithFirstOrigin(launch, end);
   for (const BufferRef& output : launch.outputs) {
     if (status.ok()) {
       context_.store.SetReady(output);

@@ -66,18 +66,20 @@ class LaunchQueue {
 
     LaunchKey key;
     uint64_t number;
+    uint64_t origin;
     Life life;
     ProgramRef program;
     ExecuteOptions options;
     State state = State::kQueued;
     int parameters = 0;
-    std::vector<BufferRef> arguments;  // by device, then parameter; released once the plugin has them
-    std::vector<BufferRef> outputs;    // by device, then output
-    std::vector<BufferRef> donated;    // of the arguments; known once the program is compiled
-    bool claimed = false;              // `donated` is known
-    int waiting_for = 0;               // arguments not placed, or to be taken and still being read
-    bool poisoned = false;             // an argument has failed
-    absl::Status refused;              // the message itself was wrong
+    std::vector<BufferRef> arguments;          // by device, then parameter; released once the plugin has them
+    std::vector<BufferRef> outputs;            // by device, then output
+    std::vector<BufferRef> donated;            // of the arguments; known once the program is compiled
+    absl::InlinedVector<uint64_t, 2> awaited;  // origins of the arguments that were not computed when it started
+    bool claimed = false;                      // `donated` is known
+    int waiting_for = 0;                       // arguments not placed, or to be taken and still being read
+    bool poisoned = false;                     // an argument has failed
+    absl::Status refused;                      // the message itself was wrong
     absl::Time started;
     int64_t output_bytes = 0;
     std::optional<absl::Status> finished;  // before the plugin returned
@@ -106,7 +108,8 @@ class LaunchQueue {
   void Wait(Entry& launch, void (Store::*when)(const BufferRef&, Continuation), const BufferRef& buffer);
   void OnWaited(LaunchKey key, bool ok);
   void Leave(Entry& launch);
-  void End(Entry& launch, const absl::Status& status);
+  void End(Entry& launch, const absl::Status& end);
+  absl::Status WithFirstOrigin(const Entry& launch, const absl::Status& error);
   void DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why);
   void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes);
 
@@ -119,7 +122,11 @@ class LaunchQueue {
   std::deque<int> dirty_;                   // devices where a launch may be able to start
   bool collective_running_ = false;
   std::vector<int> held_back_;  // devices whose head waits for that
-  proto::ToController done_;    // of done_life_, to be sent
+  // What the latest launches failed of, the first origin by their own: the plugin gives the error of an argument to the
+  // launches that it has taken, without saying whose it is.
+  absl::flat_hash_map<uint64_t, uint64_t> failures_;
+  std::deque<uint64_t> failed_;  // oldest first
+  proto::ToController done_;     // of done_life_, to be sent
   Life done_life_{0};
 };
 

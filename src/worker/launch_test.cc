@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/origin.h"
 #include "worker/core_test_harness.h"
 
 namespace causeway::worker {
@@ -179,6 +180,39 @@ TEST(Launch, AnErrorPoisonsWhatDependsOnItAndNothingElse) {
   EXPECT_THAT(h.Done(), ElementsAre(Pair(1, HasCode(absl::StatusCode::kResourceExhausted)),
                                     Pair(2, HasCode(absl::StatusCode::kResourceExhausted)),
                                     Pair(3, HasCode(absl::StatusCode::kResourceExhausted)), Pair(4, absl::OkStatus())));
+}
+
+TEST(Launch, DependentsSayTheOriginOfTheLaunchThatFailed) {
+  Harness h(1);
+  h.Compile(kProgram, {0});
+  h.Launch(1, kProgram, {}, {kX}, {}, /*origin=*/70);
+  h.Launch(2, kProgram, {kX}, {kY}, {}, /*origin=*/71);
+  h.Fetch(9, kY, 0, 1);
+  h.Do(ExecuteReturned{h.executes[0].launch, absl::ResourceExhaustedError("too large"), std::nullopt});
+  EXPECT_EQ(h.sent.front().fetch_done().status().origin(), 70u);
+  h.sent.erase(h.sent.begin());
+  EXPECT_EQ(OriginOf(h.Done()[2]), 70u);
+  h.Launch(3, kProgram, {Array(77)}, {kZ}, {}, /*origin=*/72);
+  h.Launch(4, kProgram, {kZ}, {Array(4)}, {}, /*origin=*/73);
+  EXPECT_EQ(OriginOf(h.Done()[4]), 72u) << "what was refused never ran, and is an origin all the same";
+}
+
+TEST(Launch, WhatThePluginFailsForItsArgumentsSaysTheirOrigin) {
+  Harness h(1);
+  h.Compile(kProgram, {0});
+  h.Launch(1, kProgram, {}, {kX}, {}, /*origin=*/70);
+  h.Return(h.executes[0], 8);
+  h.Launch(2, kProgram, {kX}, {kY}, {}, /*origin=*/71);
+  h.Launch(3, kProgram, {}, {Array(4)}, {}, /*origin=*/72);
+  h.Return(h.executes[1], 8);
+  h.Return(h.executes[2], 8);
+  h.Launch(4, kProgram, {kY, Array(4)}, {kZ}, {}, /*origin=*/73);
+  h.Delete({kX, kY});
+  h.Return(h.executes[3], 8);
+  for (int i : {0, 1, 2, 3}) h.Finish(h.executes[i], i == 2 ? absl::OkStatus() : absl::InternalError("on fire"));
+  const auto done = h.Done();
+  for (int number : {1, 2, 4}) EXPECT_EQ(OriginOf(done.at(number)), 70u) << number;
+  EXPECT_TRUE(done.at(3).ok());
 }
 
 TEST(Launch, AnErrorOnTheDeviceReachesLaterLaunches) {

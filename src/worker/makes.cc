@@ -6,16 +6,17 @@
 
 namespace causeway::worker {
 
-BufferRef Makes::Promise(ArrayId array, const proto::Shard& shard) {
+BufferRef Makes::Promise(ArrayId array, const proto::Shard& shard, uint64_t origin) {
   BufferRef buffer;
   if (shard.device() >= 0 && shard.device() < context_.devices) {
-    buffer = context_.store.Promise(shard.device());
+    buffer = context_.store.Promise(shard.device(), origin);
   } else {
-    buffer = context_.store.Failed(absl::InvalidArgumentError(
-        absl::StrCat("device ", shard.device(), " is none of the ", context_.devices, " of this worker")));
+    const absl::Status why = absl::InvalidArgumentError(
+        absl::StrCat("device ", shard.device(), " is none of the ", context_.devices, " of this worker"));
+    buffer = context_.store.Failed(why, origin);
   }
   if (absl::Status bound = context_.store.Bind(array, shard.index(), buffer); !bound.ok()) {
-    return context_.store.Failed(bound);
+    return context_.store.Failed(bound, origin);
   }
   return buffer;
 }

@@ -24,7 +24,7 @@ class Makes {
 
   // Promises a buffer for `shard` and names it. Where that cannot be (no such device, the name is taken), gives a
   // failed buffer, which carries the name if the name was free.
-  BufferRef Promise(ArrayId array, const proto::Shard& shard);
+  BufferRef Promise(ArrayId array, const proto::Shard& shard, uint64_t origin);
 
   // Reports ArrayDone for `array` when all `buffers` are ready or failed, with the first error in their order.
   void ReportWhenSettled(ArrayId array, std::vector<BufferRef> buffers);

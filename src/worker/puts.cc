@@ -28,7 +28,9 @@ absl::StatusOr<Puts::Pending> Puts::Begin(const proto::Put& message, int64_t dat
   put.memory_kind = message.memory_kind();
   put.layout = message.layout();
   put.total_bytes = data_bytes;
-  for (const proto::Shard& shard : message.shards()) put.buffers.push_back(makes_.Promise(put.array, shard));
+  for (const proto::Shard& shard : message.shards()) {
+    put.buffers.push_back(makes_.Promise(put.array, shard, message.origin()));
+  }
   makes_.ReportWhenSettled(put.array, put.buffers);
 
   absl::StatusOr<HostShape> shape = ShapeOf(message, data_bytes);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/origin.h"
 
 namespace causeway::worker {
 namespace {
@@ -26,12 +27,14 @@ Store::~Store() { arrays_.clear(); }
 
 // ---------------------------------------------------------------- buffers
 
-BufferRef Store::Promise(int device) { return std::make_shared<Buffer>(*this, BufferKey{++last_key_}, device); }
+BufferRef Store::Promise(int device, uint64_t origin) {
+  return std::make_shared<Buffer>(*this, BufferKey{++last_key_}, device, origin);
+}
 
-BufferRef Store::Failed(absl::Status why) {
-  BufferRef buffer = Promise(/*device=*/0);
+BufferRef Store::Failed(const absl::Status& why, uint64_t origin) {
+  BufferRef buffer = Promise(/*device=*/0, origin);
   buffer->state_ = Buffer::State::kFailed;
-  buffer->error_ = std::move(why);
+  buffer->error_ = WithOrigin(why, origin);
   return buffer;
 }
 
@@ -54,7 +57,7 @@ void Store::SetReady(const BufferRef& buffer) {
 void Store::Fail(const BufferRef& buffer, const absl::Status& why) {
   if (buffer->state_ == Buffer::State::kReady || buffer->failed()) return;
   buffer->state_ = Buffer::State::kFailed;
-  buffer->error_ = why;
+  buffer->error_ = WithOrigin(why, buffer->origin_);
   Release(*buffer);
   Wake(buffer->when_placed_, false);
   Wake(buffer->when_settled_, false);

@@ -1,6 +1,6 @@
 // The object store: which buffers this worker holds, under which names, and how many bytes they take.
 //
-//   BufferRef out = store.Promise(device);                 // a launch's output, before it ran
+//   BufferRef out = store.Promise(device, origin);         // a launch's output, before it ran
 //   store.Bind(array, shard, out);
 //   store.WhenPlaced(out, [...] { ... });                  // an argument of the next launch
 //   store.Place(out, bytes);  store.SetReady(out);         // the device runtime made it, and computed it
@@ -44,7 +44,8 @@ class Buffer {
     kFailed,  // it never will be
   };
 
-  Buffer(Store& store, BufferKey key, int device) : store_(store), key_(key), device_(device) {}
+  Buffer(Store& store, BufferKey key, int device, uint64_t origin)
+      : store_(store), key_(key), device_(device), origin_(origin) {}
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -53,7 +54,9 @@ class Buffer {
   int device() const { return device_; }
   State state() const { return state_; }
   bool promised() const { return state_ == State::kPromised; }
+  bool ready() const { return state_ == State::kReady; }
   bool failed() const { return state_ == State::kFailed; }
+  uint64_t origin() const { return origin_; }
 
   // Why it failed. OK in every other state.
   const absl::Status& error() const { return error_; }
@@ -64,6 +67,7 @@ class Buffer {
   Store& store_;
   const BufferKey key_;
   const int device_;
+  const uint64_t origin_;  // of its making, for the error that it may become
   State state_ = State::kPromised;
   bool in_memory_ = false;  // counted in the accounts
   bool donated_ = false;    // a launch that is queued or has run takes it: no name reaches it any more
@@ -84,11 +88,11 @@ class Store {
 
   // ---- buffers
 
-  // A buffer that is still to be made on `device`.
-  BufferRef Promise(int device);
+  // A buffer that is still to be made on `device`. If that fails, the error gets `origin`, unless it came with one.
+  BufferRef Promise(int device, uint64_t origin);
 
-  // A buffer that is nothing but an error.
-  BufferRef Failed(absl::Status why);
+  // A buffer that is nothing but an error, likewise.
+  BufferRef Failed(const absl::Status& why, uint64_t origin);
 
   // The device runtime has made it, of `bytes` bytes. Where it has failed meanwhile, the memory goes back at once.
   void Place(const BufferRef& buffer, int64_t bytes);

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/limits.h"
+#include "base/origin.h"
 #include "worker/core_test_harness.h"
 
 namespace causeway::worker {
@@ -339,6 +340,10 @@ class CopyMessage {
     part.set_stream(stream);
     return *this;
   }
+  CopyMessage& Origin(uint64_t origin) {
+    message_.mutable_copy()->set_origin(origin);
+    return *this;
+  }
   CopyMessage& From(int64_t start, int64_t size) {
     proto::Box& box = *message_.mutable_copy()->mutable_parts()->rbegin()->mutable_source_box();
     box.add_start(start);
@@ -431,7 +436,7 @@ TEST(Copy, PiecesForOthersAreSentAndPiecesOfOthersReceived) {
 TEST(Copy, ASourcesErrorGoesToTheWorkerThatWaitsForIt) {
   Harness h(1);
   h.Compile(kProgram, {0});
-  h.Launch(1, kProgram, {}, {kX});
+  h.Launch(1, kProgram, {}, {kX}, {}, /*origin=*/70);
   h.Frame(CopyMessage(kY).Part(kX, 0, 0, 1, 4, /*stream=*/6).message());
   h.Frame(CopyMessage(kZ).Part(Array(77), 0, 0, 1, 4, /*stream=*/7).message());
   ASSERT_THAT(h.send_refusals, SizeIs(1)) << "no such source";
@@ -441,6 +446,7 @@ TEST(Copy, ASourcesErrorGoesToTheWorkerThatWaitsForIt) {
   EXPECT_EQ(h.send_refusals[1].peer, PeerOf(WorkerId{1}));
   EXPECT_EQ(h.send_refusals[1].id, StreamId{6});
   EXPECT_EQ(h.send_refusals[1].status.message(), "broken");
+  EXPECT_EQ(OriginOf(h.send_refusals[1].status), 70u);
 }
 
 TEST(Copy, AnErrorOfOnePieceEndsTheOthersAndIsTheShards) {
@@ -451,10 +457,13 @@ TEST(Copy, AnErrorOfOnePieceEndsTheOthersAndIsTheShards) {
               .To(0, 2)
               .Part(kX, 2, 0, 0, 2, /*stream=*/6)
               .To(2, 2)
+              .Origin(70)
               .message());
   ASSERT_THAT(h.receives, SizeIs(2));
   h.Do(StreamEnded{h.receives[0].stream, absl::InternalError("broken")});
-  EXPECT_EQ(h.Only().array_done().status().message(), "broken");
+  const proto::Status error = h.Only().array_done().status();
+  EXPECT_EQ(error.message(), "broken");
+  EXPECT_EQ(error.origin(), 70u);
   ASSERT_THAT(h.cancels, SizeIs(1));
   EXPECT_EQ(h.cancels[0].first, h.receives[1].stream);
   EXPECT_THAT(h.hosts, IsEmpty());

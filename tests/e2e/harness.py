@@ -97,10 +97,9 @@ class Process:
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
                 command,
-                stdout=output,
                 stderr=output,
                 env=clean_environment(changes),
-                **{"stdin": subprocess.DEVNULL, **popen},
+                **{"stdin": subprocess.DEVNULL, "stdout": output, **popen},
             )
         self.pid = self.popen.pid
 
