@@ -9,8 +9,8 @@ _CLIENTS = ("causeway", "jax")
 _WAYS = {"up": "h2d", "down": "d2h"}
 _MIB = 1 << 20
 
-# What the controller may hold of a transfer: what it stages of an upload, what it takes ahead, and what gRPC has in
-# hand (src/ifrt/uploads.h, src/base/limits.h).
+# What the controller may hold for one session that moves one array: half of what is staged, a window each way, and what
+# gRPC has in hand (src/ifrt/host_memory.h, src/base/limits.h).
 BUDGET_HELD_MIB = 320
 
 
