@@ -135,7 +135,9 @@ class Cluster(Process):
     folder: Path
 
     @classmethod
-    def up(cls, folder: Path, *flags: str, islands: int = 1, hosts: int = 1, devices: int = 4) -> Cluster:
+    def up(
+        cls, folder: Path, *flags: str, islands: int = 1, hosts: int = 1, devices: int = 4, **environment: str
+    ) -> Cluster:
         """Starts `causeway up` in `folder` and waits until it is ready."""
         read, write = os.pipe()
         command = [
@@ -143,7 +145,7 @@ class Cluster(Process):
             *("--islands", str(islands), "--hosts", str(hosts), "--devices", str(devices)),
             *("--ready-fd", str(write), *flags),
         ]
-        cluster = cls(command, folder / "up.log", pass_fds=(write,))
+        cluster = cls(command, folder / "up.log", environment, pass_fds=(write,))
         os.close(write)
         try:
             with os.fdopen(read, "rb", buffering=0) as ready:
