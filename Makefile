@@ -35,6 +35,10 @@ test-full: test asan tsan ## test, the sanitizers, and the slow tests
 bench: build ## run the benchmarks
 	@$(PYTHON) bench/run.py
 
+.PHONY: soak
+soak: build ## run mixed work for SOAK_MINUTES (3), and see that nothing grows
+	@$(PYTHON) tests/soak/run.py --minutes $(or $(SOAK_MINUTES),3)
+
 .PHONY: conformance
 conformance: build ## run JAX's own tests through Causeway
 	@$(PYTHON) tests/conformance/run.py
