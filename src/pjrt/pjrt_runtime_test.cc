@@ -86,6 +86,14 @@ module @add_donating {
   }
 })";
 
+constexpr char kFirstElement[] = R"(
+module @first_element {
+  func.func public @main(%a: tensor<4xf32> {jax.buffer_donor = true}) -> tensor<1xf32> {
+    %0 = stablehlo.slice %a [0:1] : (tensor<4xf32>) -> tensor<1xf32>
+    return %0 : tensor<1xf32>
+  }
+})";
+
 // The product costs enough that the plugin does not run the program inside Execute.
 constexpr char kCall[] = R"(
 module @call {
@@ -232,6 +240,18 @@ TEST_F(PjrtRuntimeTest, ABufferDonorIsADonatedParameter) {
   const std::string donor =
       absl::StrReplaceAll(kAddDonating, {{"tf.aliasing_output = 0 : i32", "jax.buffer_donor = true"}});
   EXPECT_THAT(Compile(Request(donor, {0}))->info().donated_parameters(), testing::ElementsAre(0));
+}
+
+TEST_F(PjrtRuntimeTest, ABufferDonorThatNoOutputCanUseStaysWhatItIs) {
+  const auto program = Compile(Request(kFirstElement, {0}));
+  EXPECT_THAT(program->info().donated_parameters(), testing::IsEmpty());
+  const auto argument = Put({5, 6, 7, 8}, {4}, 0);
+  CtsWaiter done;
+  auto run = runtime_->Execute(*program, {{argument}}, {}, done.Callback());
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_TRUE(done.Wait().ok());
+  EXPECT_THAT(Get(run->outputs[0][0]), testing::ElementsAre(5));
+  EXPECT_THAT(Get(argument), testing::ElementsAre(5, 6, 7, 8));
 }
 
 TEST_F(PjrtRuntimeTest, TheClientsDevicesGiveWayToOurs) {

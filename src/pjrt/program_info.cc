@@ -104,8 +104,8 @@ proto::ProgramInfo DescribeModule(const xla::HloModuleProto& module, bool tupled
   if (module.has_spmd_output_sharding()) SetOutputShardings(module.spmd_output_sharding(), info);
 
   std::set<int> donated;
+  // Buffer donors that the compiler had use for are among the aliases by now; a launch leaves the others alone.
   AddDonated(module.input_output_alias().entries(), tupled_arguments, donated);
-  AddDonated(module.buffer_donor().entries(), tupled_arguments, donated);
   for (int parameter : donated) {
     if (parameter >= 0 && parameter < info.parameters_size()) info.add_donated_parameters(parameter);
   }

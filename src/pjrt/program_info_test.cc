@@ -52,13 +52,13 @@ TEST(DescribeModule, ParametersAndOutputsHaveTheEntrysLayouts) {
   EXPECT_EQ(info.outputs_size(), 1);
 }
 
-TEST(DescribeModule, DonatedAreAliasedParametersAndDonors) {
+TEST(DescribeModule, DonatedAreAliasedParametersAndNotDonorsThatNothingUsed) {
   xla::HloModuleProto module = Module(kTwoParameters);
   module.mutable_buffer_donor()->add_entries()->set_parameter_number(0);
   module.mutable_input_output_alias()->add_entries()->set_parameter_number(1);
-  EXPECT_THAT(DescribeModule(module, false, 1).donated_parameters(), testing::ElementsAre(0, 1));
-  module.mutable_buffer_donor()->add_entries()->set_parameter_number(99);
-  EXPECT_THAT(DescribeModule(module, false, 1).donated_parameters(), testing::ElementsAre(0, 1)) << "there is no 99";
+  EXPECT_THAT(DescribeModule(module, false, 1).donated_parameters(), testing::ElementsAre(1));
+  module.mutable_input_output_alias()->add_entries()->set_parameter_number(99);
+  EXPECT_THAT(DescribeModule(module, false, 1).donated_parameters(), testing::ElementsAre(1)) << "there is no 99";
 }
 
 TEST(DescribeModule, ATupleOfArgumentsIsTakenApart) {
@@ -72,7 +72,7 @@ TEST(DescribeModule, ATupleOfArgumentsIsTakenApart) {
                                                      }
                                                      result { element_type: F32 }
                                                    }
-                                                   buffer_donor { entries { parameter_shape_index: 2 } }
+                                                   input_output_alias { entries { parameter_shape_index: 2 } }
                                                  )pb"),
                                                  true, 1);
   EXPECT_EQ(info.parameters_size(), 3);
