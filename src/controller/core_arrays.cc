@@ -278,6 +278,13 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       if (!array->KnownError().ok()) continue;
       if (array->spec == nullptr) return absl::InvalidArgumentError("a launch's status cannot be resharded");
       RETURN_IF_ERROR(e.shardings[i]->CheckRank(array->spec->dims));
+      for (const Sharding* sharding : {array->spec->sharding.get(), e.shardings[i].get()}) {
+        if (sharding->placed()) continue;
+        return absl::UnimplementedError(
+            absl::StrCat("resharding ", Describe(e.sources[i]), " ", sharding == e.shardings[i].get() ? "to" : "from",
+                         " a sharding that does not say which part of the array each device holds; use jax.jit with "
+                         "out_shardings for it"));
+      }
     }
     return absl::OkStatus();
   };

@@ -197,6 +197,16 @@ TEST_F(CoreTest, AnAliasCannotMoveAShard) {
   EXPECT_EQ(Answer(Wait(A(2))).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(CoreTest, WhatDoesNotSayWhichPartsItsShardsAreIsNotCutAnew) {
+  TwoWorkers();
+  Put(A(1), {0, 1});
+  const auto even =
+      std::make_shared<const Sharding>(*Sharding::Even({DeviceId{0}, DeviceId{1}}, "", /*dims=*/{4}, {2}));
+  Handle(ReshardArrays{Next(), {A(1)}, {A(2)}, {even}, false});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Answer(Wait(A(2))).code(), absl::StatusCode::kUnimplemented);
+}
+
 TEST_F(CoreTest, ACopyTellsSenderAndMakerAboutTheSameStream) {
   TwoWorkers();
   Put(A(1), {0});

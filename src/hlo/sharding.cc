@@ -106,9 +106,11 @@ absl::StatusOr<Sharding> Sharding::FromOpSharding(std::vector<DeviceId> devices,
   switch (op.type()) {
     case xla::OpSharding::REPLICATED:
     case xla::OpSharding::MAXIMAL:
+      return sharding;
     case xla::OpSharding::MANUAL:
     case xla::OpSharding::UNREDUCED:
     case xla::OpSharding::UNKNOWN:
+      sharding.placed_ = false;
       return sharding;
     case xla::OpSharding::OTHER:
       break;
@@ -122,6 +124,9 @@ absl::StatusOr<Sharding> Sharding::FromOpSharding(std::vector<DeviceId> devices,
   const int rank = op.tile_assignment_dimensions_size() - subgroups;
   if (rank < 0 || rank > kMaxArrayRank)
     return BadTiles(op, devices_count, "more subgroups than dimensions, or too many");
+  for (int type : op.last_tile_dims()) {
+    if (type != xla::OpSharding::REPLICATED) sharding.placed_ = false;
+  }
   const auto& dims = op.tile_assignment_dimensions();
   sharding.tiles_.assign(dims.begin(), dims.begin() + rank);
   const int64_t tiles =
@@ -158,9 +163,7 @@ absl::StatusOr<Sharding> Sharding::Even(std::vector<DeviceId> devices, std::stri
     sharding.tiles_.clear();
     return sharding;
   }
-  if (tiles != sharding.num_shards()) return misfit();
-  sharding.tile_of_.resize(tiles);
-  std::iota(sharding.tile_of_.begin(), sharding.tile_of_.end(), int64_t{0});
+  sharding.placed_ = false;
   return sharding;
 }
 
@@ -169,7 +172,7 @@ Box Sharding::ShardBox(absl::Span<const int64_t> dims, int shard) const {
   box.start.assign(dims.size(), 0);
   box.size.assign(dims.begin(), dims.end());
   if (tiles_.empty()) return box;
-  int64_t tile = tile_of_[shard];
+  int64_t tile = tile_of_.empty() ? 0 : tile_of_[shard];
   for (int i = static_cast<int>(tiles_.size()) - 1; i >= 0; --i) {
     const int64_t at = tile % tiles_[i];
     tile /= tiles_[i];

@@ -47,8 +47,8 @@ class Sharding {
   static absl::StatusOr<Sharding> FromOpSharding(std::vector<DeviceId> devices, std::string memory_kind,
                                                  const xla::OpSharding& op);
 
-  // Each of `devices` holds a shard of shape `shard_dims` of an array of shape `dims`, in row-major order of the tiles.
-  // INVALID_ARGUMENT where they do not divide.
+  // Each of `devices` holds a shard of shape `shard_dims` of an array of shape `dims`; which one is not said.
+  // INVALID_ARGUMENT where the shards do not divide the array, or would be more than the devices.
   static absl::StatusOr<Sharding> Even(std::vector<DeviceId> devices, std::string memory_kind,
                                        absl::Span<const int64_t> dims, absl::Span<const int64_t> shard_dims);
 
@@ -60,9 +60,13 @@ class Sharding {
 
   bool fully_replicated() const { return tiles_.empty(); }
 
-  // The part of an array of shape `dims` that shard `shard` holds. Tiles are of equal size, rounded up, so the last
-  // ones may be short or empty. `dims` has the rank the sharding was made for (any, when replicated); 0 <= shard <
-  // num_shards().
+  // Whether the sharding says which part of the array each shard is. If not (even, manual and unreduced shardings), the
+  // array can be used shard by shard, but not be cut anew.
+  bool placed() const { return placed_; }
+
+  // The part of an array of shape `dims` that shard `shard` holds; its size only, where the sharding is not placed().
+  // Tiles are of equal size, rounded up, so the last ones may be short or empty. `dims` has the rank the sharding was
+  // made for (any, when replicated); 0 <= shard < num_shards().
   Box ShardBox(absl::Span<const int64_t> dims, int shard) const;
 
   // INVALID_ARGUMENT unless an array of shape `dims` can be laid out so.
@@ -80,7 +84,8 @@ class Sharding {
   std::vector<DeviceId> devices_;
   std::string memory_kind_;
   std::vector<int64_t> tiles_;    // tiles per dimension; empty: replicated
-  std::vector<int64_t> tile_of_;  // by shard: its tile, row-major in tiles_. Empty where tiles_ is
+  std::vector<int64_t> tile_of_;  // by shard: its tile, row-major in tiles_. Empty where that is not said
+  bool placed_ = true;
 };
 
 }  // namespace causeway

@@ -76,12 +76,26 @@ TEST(Sharding, GlobalDimsUndoShardBox) {
   EXPECT_EQ(s->GlobalDims({2, 3}), (std::vector<int64_t>{4, 6}));
 }
 
-TEST(Sharding, EvenShardsFollowRowMajorOrder) {
-  const auto s = Sharding::Even(Devices(2), "", {4, 6}, {4, 3});
+TEST(Sharding, EvenShardsHaveAShapeAndNoPlace) {
+  const auto s = Sharding::Even(Devices(4), "", {4, 6}, {4, 3});
   ASSERT_TRUE(s.ok()) << s.status();
-  EXPECT_EQ(s->ShardBox({4, 6}, 1), (Box{{0, 3}, {4, 3}}));
+  EXPECT_FALSE(s->placed());
+  EXPECT_FALSE(s->fully_replicated());
+  EXPECT_EQ(s->ShardBox({4, 6}, 3).size, (std::vector<int64_t>{4, 3}));
+  EXPECT_TRUE(Sharding::Even(Devices(2), "", {4, 6}, {4, 6})->placed()) << "each holds all";
   EXPECT_FALSE(Sharding::Even(Devices(2), "", {4, 6}, {4, 4}).ok());
-  EXPECT_FALSE(Sharding::Even(Devices(3), "", {4, 6}, {4, 3}).ok());
+  EXPECT_FALSE(Sharding::Even(Devices(2), "", {4, 6}, {2, 2}).ok()) << "more shards than devices";
+}
+
+TEST(Sharding, PartialSumsHaveNoPlace) {
+  xla::OpSharding op;
+  op.set_type(xla::OpSharding::UNREDUCED);
+  EXPECT_FALSE(Sharding::FromOpSharding(Devices(2), "", op)->placed());
+  op = Tiled({2, 2}, {0, 1, 2, 3});
+  op.add_last_tile_dims(xla::OpSharding::UNREDUCED);
+  EXPECT_FALSE(Sharding::FromOpSharding(Devices(4), "", op)->placed());
+  op.set_last_tile_dims(0, xla::OpSharding::REPLICATED);
+  EXPECT_TRUE(Sharding::FromOpSharding(Devices(4), "", op)->placed());
 }
 
 TEST(Sharding, NonsenseFromAPeerIsAnErrorThatSaysWhy) {

@@ -54,14 +54,14 @@ TEST(ShardingsTest, ConcreteShardingsOfEqualShardsAreEvenOnes) {
   *even.mutable_devices() = Devices({0, 1});
   *even.mutable_shape() = DimsToWire({4, 6});
   *even.mutable_shard_shape() = DimsToWire({4, 3});
-  EXPECT_THAT(ParseSharding(Wire("ConcreteEvenSharding", even)).value().ShardBox({4, 6}, 1).start, ElementsAre(0, 3));
+  EXPECT_THAT(ParseSharding(Wire("ConcreteEvenSharding", even)).value().ShardBox({4, 6}, 1).size, ElementsAre(4, 3));
 
   xla::ifrt::ConcreteShardingProto concrete;
   *concrete.mutable_devices() = Devices({0, 1});
   *concrete.mutable_shape() = DimsToWire({4, 6});
   *concrete.add_shard_shapes() = DimsToWire({4, 3});
   *concrete.add_shard_shapes() = DimsToWire({4, 3});
-  EXPECT_THAT(ParseSharding(Wire("ConcreteSharding", concrete)).value().ShardBox({4, 6}, 1).start, ElementsAre(0, 3));
+  EXPECT_THAT(ParseSharding(Wire("ConcreteSharding", concrete)).value().ShardBox({4, 6}, 1).size, ElementsAre(4, 3));
   *concrete.mutable_shard_shapes(1) = DimsToWire({4, 2});
   EXPECT_EQ(ParseSharding(Wire("ConcreteSharding", concrete)).status().code(), absl::StatusCode::kUnimplemented);
 }

@@ -250,6 +250,18 @@ def test_copies_between_devices_and_shardings(client: Client) -> None:
             np.testing.assert_array_equal(np.asarray(y), x)
 
 
+def test_moves_to_a_mesh_with_its_devices_in_another_order(client: Client) -> None:
+    @client.run
+    def _() -> None:
+        backwards = jax.sharding.Mesh(np.array(jax.devices())[::-1].reshape(4, 2), ("a", "b"))
+        x = jax.device_put(numbers(8, 2), NamedSharding(mesh(2, 4), P("a")))  # two parts, four copies of each
+        y = jax.device_put(x, NamedSharding(backwards, P("a")))
+        np.testing.assert_array_equal(np.asarray(y), numbers(8, 2))
+        on_device_0 = next(shard for shard in y.addressable_shards if shard.device == jax.devices()[0])
+        np.testing.assert_array_equal(np.asarray(on_device_0.data), numbers(8, 2)[6:])
+        np.testing.assert_array_equal(np.asarray(jax.jit(lambda y: y + 1)(y)), numbers(8, 2) + 1)
+
+
 def test_shards_are_arrays_of_their_own_and_make_arrays_again(client: Client) -> None:
     @client.run
     def _() -> None:
@@ -268,6 +280,15 @@ def test_a_donated_argument_is_gone(client: Client) -> None:
         y = jax.jit(lambda x: x + 1, donate_argnums=0)(x)
         assert x.is_deleted()
         np.testing.assert_array_equal(y, numbers(64) + 1)
+
+
+def test_an_argument_that_was_donated_for_nothing_is_there(client: Client) -> None:
+    @client.run
+    def _() -> None:
+        x = jax.device_put(numbers(8, 2), NamedSharding(mesh(8), P("a")))
+        jax.jit(lambda x: x @ x.T, donate_argnums=0)(x)  # nothing of the result's shape to reuse
+        assert not x.is_deleted()
+        np.testing.assert_array_equal(np.asarray(x), numbers(8, 2))
 
 
 def test_a_deleted_array_says_so(client: Client) -> None:
