@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "hlo/cost.h"
 #include "pjrt/element_type.h"
 #include "pjrt/program_info.h"
 #include "xla/pjrt/proto/compile_options.pb.h"
@@ -218,7 +219,12 @@ absl::StatusOr<xla::HloModuleProto> PjrtProgram::OptimizedModule() const {
 absl::StatusOr<std::map<std::string, double>> PjrtProgram::CostAnalysis() const {
   PjrtArgs<PJRT_Executable_GetCostAnalysis_Args> args;
   args.executable = executable_.get();
-  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_GetCostAnalysis, args));
+  const absl::Status asked = api_.Call(api_.table().PJRT_Executable_GetCostAnalysis, args);
+  if (absl::IsUnimplemented(asked)) {
+    ASSIGN_OR_RETURN(const xla::HloModuleProto module, OptimizedModule());
+    return EstimateCost(module);
+  }
+  RETURN_IF_ERROR(asked);
   std::map<std::string, double> costs;
   for (const proto::Attribute& property : ToAttributes(args.properties, args.num_properties)) {
     if (property.value_case() == proto::Attribute::kDoubleValue) costs[property.name()] = property.double_value();

@@ -287,8 +287,11 @@ TEST_F(PjrtRuntimeTest, TheTextOfAProgramNamesItsInstructions) {
   EXPECT_THAT(*text, testing::HasSubstr(" all-reduce(f32[3]"));
 }
 
-TEST_F(PjrtRuntimeTest, CostsThatThePluginDoesNotEstimateAreUnimplemented) {
-  EXPECT_EQ(runtime_->CostAnalysis(*Compile(Request(kAdd, {0}))).status().code(), absl::StatusCode::kUnimplemented);
+TEST_F(PjrtRuntimeTest, CostsThatThePluginDoesNotEstimateAreCountedInTheProgram) {
+  const auto costs = runtime_->CostAnalysis(*Compile(Request(kAdd, {0})));
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  EXPECT_EQ(costs->at("flops"), 4);
+  EXPECT_EQ(costs->at("bytes accessed"), 3 * 16);
 }
 
 TEST_F(PjrtRuntimeTest, ALayoutAskedForIsTheBuffersOwnAndInvisibleToTheHost) {

@@ -379,3 +379,4 @@ def test_a_program_can_be_looked_at(client: Client) -> None:
         compiled = jax.jit(lambda x: x @ x).lower(numbers(8, 8)).compile()
         assert compiled.memory_analysis().output_size_in_bytes == 8 * 8 * 4
         assert "f32[8,8]" in compiled.as_text()
+        assert compiled.cost_analysis()["flops"] == 2 * 8 * 8 * 8
