@@ -47,6 +47,11 @@ conformance: build ## run JAX's own tests through Causeway
 clients: build ## run the smoke suite in every client of the window
 	@$(PYTHON) tests/clients/matrix.py
 
+# FUZZ_SECONDS or FUZZ_RUNS for each target, FUZZ_TARGETS for some of them; tools/fuzz.py --help
+.PHONY: fuzz
+fuzz: setup ## run the fuzz targets, a minute each (FUZZ_SECONDS=, FUZZ_RUNS=, FUZZ_TARGETS=)
+	@$(PYTHON) tools/fuzz.py $(FUZZ_TARGETS) $(FUZZ_RUNS:%=--runs %) $(FUZZ_SECONDS:%=--seconds %)
+
 .PHONY: lint
 lint: setup ## check format and style
 	@tools/lint.sh

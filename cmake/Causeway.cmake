@@ -1,4 +1,4 @@
-# The three ways in which our own code is built, and the rule by which a folder of src/ becomes targets.
+# The ways in which our own code is built, and the rule by which a folder of src/ becomes targets.
 
 # causeway_library(NAME SRCS a.cc … DEPS target …)
 #
@@ -53,19 +53,42 @@ function(causeway_benchmark name)
   target_link_libraries(${name} PRIVATE ${arg_DEPS} causeway_flags benchmark::benchmark benchmark::benchmark_main)
 endfunction()
 
-# causeway_folder(FOLDER DEPS target … [TEST_DEPS target …] [EXCLUDE file.cc …] [TEST_TIMEOUT seconds])
+# causeway_fuzz(NAME SRCS a_fuzz.cc … DEPS target …)
+#
+# A fuzz target, build/<preset>/fuzz/NAME, over the corpus tests/corpus/NAME (src/fuzz/README.md). Under the preset
+# `fuzz` it is libFuzzer's; otherwise it has src/fuzz/replay_main.cc, and one ctest test of that name replays the corpus
+# and CAUSEWAY_FUZZ_MUTATIONS mutations of it.
+function(causeway_fuzz name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SRCS;DEPS")
+  add_executable(${name} ${arg_SRCS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  target_link_libraries(${name} PRIVATE ${arg_DEPS} causeway_flags causeway_fuzz_support)
+  add_dependencies(fuzz_targets ${name})
+  if(CAUSEWAY_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    return()
+  endif()
+  target_link_libraries(${name} PRIVATE causeway_fuzz_replay)
+  set(corpus ${CMAKE_SOURCE_DIR}/tests/corpus/${name})
+  add_test(NAME ${name} COMMAND ${name} --mutations=${CAUSEWAY_FUZZ_MUTATIONS} ${corpus}
+           WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120 ENVIRONMENT "${CAUSEWAY_SANITIZER_ENV}")
+endfunction()
+
+# causeway_folder(FOLDER DEPS target … [TEST_DEPS target …] [FUZZ_DEPS target …] [EXCLUDE file.cc …] [TEST_TIMEOUT
+# seconds])
 #
 # Turns the calling folder src/FOLDER into targets by the names of its files:
 #
 #   *.cc             library causeway_FOLDER (headers only where there is none)
 #   foo_test.cc      test FOLDER_foo_test
 #   foo_benchmark.cc benchmark FOLDER_foo_benchmark
-#   foo_fuzz.cc      nothing here: a fuzz target needs clang's libFuzzer
+#   foo_fuzz.cc      fuzz target FOLDER_foo_fuzz
 #
 # Folders below count as part of it. New files are picked up by the next build. TEST_DEPS go to tests and benchmarks
-# only.
+# only, FUZZ_DEPS to fuzz targets only.
 function(causeway_folder folder)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TEST_TIMEOUT" "DEPS;TEST_DEPS;EXCLUDE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TEST_TIMEOUT" "DEPS;TEST_DEPS;FUZZ_DEPS;EXCLUDE")
   set(here ${CMAKE_CURRENT_SOURCE_DIR})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${here}/*.cc)
   file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${here}/*_test.cc)
@@ -86,5 +109,9 @@ function(causeway_folder folder)
   foreach(source ${benchmarks})
     cmake_path(GET source STEM stem)
     causeway_benchmark(${folder}_${stem} SRCS ${source} DEPS causeway_${folder} ${arg_TEST_DEPS})
+  endforeach()
+  foreach(source ${fuzzers})
+    cmake_path(GET source STEM stem)
+    causeway_fuzz(${folder}_${stem} SRCS ${source} DEPS causeway_${folder} ${arg_FUZZ_DEPS})
   endforeach()
 endfunction()

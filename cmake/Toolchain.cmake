@@ -6,6 +6,8 @@
 
 set(CAUSEWAY_FLAGS "-O2;-g1;-DNDEBUG" CACHE STRING "Optimisation and debug flags of our own code")
 set(CAUSEWAY_SANITIZE "" CACHE STRING "Argument of -fsanitize=, or empty")
+set(CAUSEWAY_FUZZ OFF CACHE BOOL "Build fuzz targets with clang's libFuzzer")
+set(CAUSEWAY_FUZZ_MUTATIONS 2000 CACHE STRING "Mutations that a fuzz target's ctest test runs")
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -37,5 +39,11 @@ if(CAUSEWAY_SANITIZE)
     target_compile_options(causeway_flags INTERFACE -U__SANITIZE_THREAD__)
   endif()
   add_link_options(-fsanitize=${CAUSEWAY_SANITIZE})
+endif()
+if(CAUSEWAY_FUZZ)
+  # Our own code tells the fuzzer which ways it takes; generated code and libraries do not, which keeps it fast. So does
+  # leaving out comparisons (targets make choices of bytes, there is little to be guessed) and dynamic types.
+  target_compile_options(causeway_flags INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp
+                                                  -fno-sanitize=vptr)
 endif()
 target_include_directories(causeway_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds one preset: tools/build.sh [PRESET] [TARGET…]      PRESET: release (default), debug, asan, tsan
+# Builds one preset: tools/build.sh [PRESET] [TARGET…]      PRESET: release (default), debug, asan, tsan, fuzz
 #
 # Safe to call from several shells at once: a lock in the build folder lets one build run at a time and the others wait.
 # CAUSEWAY_JOBS limits the number of compilers.
@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:-release}
 shift || true
 case $preset in
-  release | debug | asan | tsan) ;;
+  release | debug | asan | tsan | fuzz) ;;
   *)
-    echo "build.sh: no preset '$preset'; use release, debug, asan or tsan" >&2
+    echo "build.sh: no preset '$preset'; use release, debug, asan, tsan or fuzz" >&2
     exit 2
     ;;
 esac

@@ -6,13 +6,18 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/utf8.h"
 
 namespace causeway {
+namespace {
+
+constexpr size_t kMaxTokenBytes = 4096;
+
+}  // namespace
 
 absl::StatusOr<std::string> ReadToken(const std::string& token_file) {
   if (token_file.empty()) {
@@ -28,8 +33,18 @@ absl::StatusOr<std::string> ReadToken(const std::string& token_file) {
     return absl::FailedPreconditionError(
         absl::StrCat("the token file ", token_file, " can be read by others: chmod 600 ", token_file));
   }
-  std::string token((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::string token(kMaxTokenBytes + 1, '\0');
+  file.read(token.data(), static_cast<std::streamsize>(token.size()));
+  token.resize(static_cast<size_t>(file.gcount()));
+  if (token.size() > kMaxTokenBytes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the token file ", token_file, " has more than ", kMaxTokenBytes, " bytes"));
+  }
   token = std::string(absl::StripAsciiWhitespace(token));
+  if (!IsValidUtf8(token)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the token file ", token_file, " holds bytes that are no text: make one with `openssl rand -hex 32`"));
+  }
   if (token.empty()) return absl::FailedPreconditionError(absl::StrCat("the token file ", token_file, " is empty"));
   return token;
 }

@@ -64,7 +64,8 @@ struct StatusFlags {
 };
 
 // The cluster's token: the file's contents without white space at its ends; without a file, CAUSEWAY_TOKEN, or nothing.
-// NOT_FOUND where the file cannot be read; FAILED_PRECONDITION where others may read it too.
+// NOT_FOUND where the file cannot be read; FAILED_PRECONDITION where others may read it too, or where it is empty, no
+// text or longer than 4 KiB.
 absl::StatusOr<std::string> ReadToken(const std::string& token_file);
 
 }  // namespace causeway

@@ -31,6 +31,13 @@ TEST(ReadToken, RefusesAnEmptyFileAndOneThatIsNotThere) {
   EXPECT_EQ(ReadToken("/nonexistent/token").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(ReadToken, RefusesWhatIsNoTokenOfText) {
+  EXPECT_EQ(ReadToken(TokenFile("\xff\xfe", 0600)).status().code(), absl::StatusCode::kFailedPrecondition)
+      << "no frame could carry it";
+  EXPECT_EQ(ReadToken(TokenFile(std::string(5000, 'x'), 0600)).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(ReadToken(TokenFile(std::string(4096, 'x'), 0600)).ok());
+}
+
 TEST(ReadToken, FallsBackToTheEnvironment) {
   setenv("CAUSEWAY_TOKEN", "from-env", 1);
   EXPECT_EQ(*ReadToken(""), "from-env");

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "cli/ask.h"
 #include "proto/control_version.h"
 #include "proto/status.h"
@@ -103,33 +105,33 @@ std::string StatusTable(const proto::ClusterStatus& status) {
   }
   std::string out =
       absl::StrFormat("cluster: %d islands, %d of %d workers up, %d devices, %d sessions; clients at %s; up %s\n",
-                      status.islands_size(), alive, workers, devices, status.sessions_size(), status.client_address(),
-                      Age(status.uptime_ms()));
+                      status.islands_size(), alive, workers, devices, status.sessions_size(),
+                      PrintableUtf8(status.client_address()), Age(status.uptime_ms()));
   for (const auto& island : status.islands()) {
-    absl::StrAppend(&out, "\nisland ", island.name(), "\n");
+    absl::StrAppend(&out, "\nisland ", PrintableUtf8(island.name()), "\n");
     absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9s %8s\n", "worker", "state", "devices", "kind",
                           "memory", "buffers", "pid");
     for (const auto& worker : island.workers()) {
       int64_t bytes = 0;
       int64_t buffers = 0;
       for (const auto& device : worker.devices()) {
-        bytes += device.bytes();
-        buffers += device.buffers();
+        bytes = SaturatingAdd(bytes, device.bytes());
+        buffers = SaturatingAdd(buffers, device.buffers());
       }
-      absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9d %8d\n", worker.name(),
+      absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9d %8d\n", PrintableUtf8(worker.name()),
                             worker.alive() ? "up" : "LOST", DeviceRange(worker),
-                            worker.devices().empty() ? "" : worker.devices(0).kind(), Bytes(bytes), buffers,
-                            worker.pid());
-      if (!worker.alive()) absl::StrAppend(&out, "    lost because: ", worker.lost_because(), "\n");
+                            worker.devices().empty() ? "" : PrintableUtf8(worker.devices(0).kind()), Bytes(bytes),
+                            buffers, worker.pid());
+      if (!worker.alive()) absl::StrAppend(&out, "    lost because: ", PrintableUtf8(worker.lost_because()), "\n");
     }
   }
   if (status.sessions().empty()) return out;
   absl::StrAppendFormat(&out, "\n%-8s %-20s %-24s %10s %8s %10s %9s %9s\n", "session", "name", "peer", "age", "arrays",
                         "memory", "programs", "launches");
   for (const auto& session : status.sessions()) {
-    absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d\n", session.session(), session.name(),
-                          session.peer(), Age(session.age_ms()), session.arrays(), Bytes(session.array_bytes()),
-                          session.programs(), session.launches());
+    absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d\n", session.session(),
+                          PrintableUtf8(session.name()), PrintableUtf8(session.peer()), Age(session.age_ms()),
+                          session.arrays(), Bytes(session.array_bytes()), session.programs(), session.launches());
   }
   return out;
 }

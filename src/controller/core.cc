@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/origin.h"
+#include "base/saturate.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
 
@@ -448,7 +449,8 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
       if (array.deleted || !array.on_workers) continue;
       ++arrays;
       for (int i = 0; i < array.spec->sharding->num_shards(); ++i) {
-        bytes += array.spec->sharding->ShardBox(array.spec->dims, i).NumElements() * HostByteWidth(array.spec->dtype);
+        const int64_t elements = array.spec->sharding->ShardBox(array.spec->dims, i).NumElements();
+        bytes = SaturatingAdd(bytes, elements * HostByteWidth(array.spec->dtype));
       }
     }
     out.set_arrays(arrays);

@@ -69,17 +69,21 @@ void ControllerCore::Impl::Refuse(Session& session, RequestHeader request, const
 
 absl::Status ControllerCore::Impl::CheckDevices(const std::vector<DeviceId>& devices) const {
   if (devices.empty()) return absl::InvalidArgumentError("no device is named");
+  absl::flat_hash_set<DeviceId> seen;
   for (DeviceId device : devices) {
     const Cluster::Place* place = cluster_.Find(device);
     if (place == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is not in this cluster"));
+    }
+    if (!seen.insert(device).second) {
+      return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is named twice"));
     }
     RETURN_IF_ERROR(CheckAlive(place->worker));
   }
   return absl::OkStatus();
 }
 
-absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
+absl::Status CheckDims(const ArraySpec& spec) {
   if (static_cast<int>(spec.dims.size()) > kMaxArrayRank) {
     return absl::InvalidArgumentError(absl::StrCat("an array of rank ", spec.dims.size(), ": at most ", kMaxArrayRank));
   }
@@ -90,7 +94,11 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
     }
     elements *= std::max<int64_t>(d, 1);
   }
-  RETURN_IF_ERROR(spec.sharding->CheckRank(spec.dims));
+  return spec.sharding->CheckRank(spec.dims);
+}
+
+absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
+  RETURN_IF_ERROR(CheckDims(spec));
   return CheckDevices(spec.sharding->devices());
 }
 
@@ -229,8 +237,11 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(e.devices));
     for (ArrayId source : e.sources) {
       ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
-      if (!array->KnownError().ok()) continue;
-      if (array->spec == nullptr) return absl::InvalidArgumentError("a launch's status cannot be copied");
+      if (array->spec == nullptr) {
+        if (!array->KnownError().ok()) continue;
+        return absl::InvalidArgumentError("a launch's status cannot be copied");
+      }
+      // Also of one that holds an error: its copy has a sharding that clients may look at.
       if (!e.devices.empty() && e.devices.size() != array->spec->sharding->devices().size()) {
         return absl::InvalidArgumentError(absl::StrCat(Describe(source), " has ", array->spec->sharding->num_shards(),
                                                        " shards, ", e.devices.size(), " devices are named"));
@@ -275,8 +286,10 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
     for (size_t i = 0; i < e.sources.size(); ++i) {
       ASSIGN_OR_RETURN(const Array* array, Usable(session, e.sources[i]));
       RETURN_IF_ERROR(CheckDevices(e.shardings[i]->devices()));
-      if (!array->KnownError().ok()) continue;
-      if (array->spec == nullptr) return absl::InvalidArgumentError("a launch's status cannot be resharded");
+      if (array->spec == nullptr) {
+        if (!array->KnownError().ok()) continue;
+        return absl::InvalidArgumentError("a launch's status cannot be resharded");
+      }
       RETURN_IF_ERROR(e.shardings[i]->CheckRank(array->spec->dims));
       for (const Sharding* sharding : {array->spec->sharding.get(), e.shardings[i].get()}) {
         if (sharding->placed()) continue;
@@ -490,8 +503,13 @@ void ControllerCore::Impl::OnFetchDone(const proto::FetchDone& done) {
   const PendingFetch fetch = found->second;
   fetches_.erase(found);
   if (absl::Status status = FromProto(done.status()); !status.ok()) return out_->ReplyFetched(fetch.request, status);
+  const bool in_frame = done.total_bytes() <= kInlineBytes;
+  if (in_frame && done.total_bytes() != static_cast<int64_t>(done.data().size())) {
+    return out_->ReplyFetched(fetch.request, absl::InternalError(absl::StrCat("a worker announced ", done.total_bytes(),
+                                                                              " bytes and sent ", done.data().size())));
+  }
   Fetched fetched{done.total_bytes(), done.data()};
-  if (done.total_bytes() > kInlineBytes) {
+  if (!in_frame) {
     fetched.worker = fetch.worker;
     fetched.stream = fetch.stream;
   }

@@ -16,6 +16,9 @@
 
 namespace causeway {
 
+// INVALID_ARGUMENT: no array has this shape, or none of this rank can be laid out so.
+absl::Status CheckDims(const ArraySpec& spec);
+
 class ControllerCore::Impl {
  public:
   explicit Impl(ControllerOptions options);
@@ -124,7 +127,7 @@ class ControllerCore::Impl {
   // `error`, of what `request` would have made.
   absl::Status ErrorOf(const RequestHeader& request, const absl::Status& error);
 
-  // INVALID_ARGUMENT: a device that is not known; DATA_LOSS: one that is gone.
+  // INVALID_ARGUMENT: a device that is not known or named twice; DATA_LOSS: one that is gone.
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 

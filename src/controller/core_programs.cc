@@ -46,6 +46,9 @@ absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const 
     }
     spec->dims =
         spec->sharding->GlobalDims({output.type().dims().data(), static_cast<size_t>(output.type().dims_size())});
+    if (absl::Status ok = CheckDims(*spec); !ok.ok()) {
+      return absl::InternalError(absl::StrCat("the plugin gave an output that cannot be: ", ok.message()));
+    }
     specs.push_back(std::move(spec));
   }
   return specs;
@@ -162,6 +165,9 @@ absl::Status ControllerCore::Impl::CheckArguments(Session& session, const Launch
   if (e.outputs.size() != view.outputs.size()) {
     return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " makes ", view.outputs.size(),
                                                    " arrays, ", e.outputs.size(), " are named"));
+  }
+  if (e.non_donatable.size() > e.arguments.size()) {
+    return absl::InvalidArgumentError("more arguments are kept from donation than there are");
   }
   for (size_t i = 0; i < e.arguments.size(); ++i) {
     ASSIGN_OR_RETURN(const Array* array, Usable(session, e.arguments[i]));

@@ -9,11 +9,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/limits.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
 #include "xla/xla_data.pb.h"
 
 namespace causeway {
 namespace {
+
+// Dimensions of a tile assignment: the array's and a few of subgroups. Walking an assignment costs its rank a device.
+constexpr int kMaxTileRank = kMaxArrayRank + 8;
 
 // Product of positive factors, or nothing where one is not positive or the product passes `limit`.
 template <typename Range>
@@ -34,6 +38,9 @@ absl::Status BadTiles(const xla::OpSharding& op, int devices, absl::string_view 
 
 // The device position that stands at each place of the tile assignment, in row-major order of its dimensions.
 absl::StatusOr<std::vector<int64_t>> TileAssignment(const xla::OpSharding& op, int devices) {
+  if (op.tile_assignment_dimensions_size() > kMaxTileRank || op.iota_reshape_dims_size() > kMaxTileRank) {
+    return absl::InvalidArgumentError(absl::StrCat("a sharding with tiles of more than ", kMaxTileRank, " dimensions"));
+  }
   const std::optional<int64_t> tiles = BoundedProduct(op.tile_assignment_dimensions(), devices);
   if (!tiles || *tiles != devices) return BadTiles(op, devices, "the tiles are not as many as the devices");
   std::vector<int64_t> order(devices);
@@ -154,7 +161,8 @@ absl::StatusOr<Sharding> Sharding::Even(std::vector<DeviceId> devices, std::stri
   int64_t tiles = 1;
   for (size_t i = 0; i < dims.size(); ++i) {
     const bool whole = dims[i] == shard_dims[i];
-    if (!whole && (shard_dims[i] <= 0 || dims[i] % shard_dims[i] != 0)) return misfit();
+    // A shard is no larger than the array: of an empty one no part is other than empty.
+    if (!whole && (shard_dims[i] <= 0 || shard_dims[i] > dims[i] || dims[i] % shard_dims[i] != 0)) return misfit();
     sharding.tiles_.push_back(whole ? 1 : dims[i] / shard_dims[i]);
     if (sharding.tiles_.back() > sharding.num_shards() / tiles) return misfit();
     tiles *= sharding.tiles_.back();
@@ -192,7 +200,7 @@ absl::Status Sharding::CheckRank(absl::Span<const int64_t> dims) const {
 
 std::vector<int64_t> Sharding::GlobalDims(absl::Span<const int64_t> shard_dims) const {
   std::vector<int64_t> dims(shard_dims.begin(), shard_dims.end());
-  for (size_t i = 0; i < std::min(dims.size(), tiles_.size()); ++i) dims[i] *= tiles_[i];
+  for (size_t i = 0; i < std::min(dims.size(), tiles_.size()); ++i) dims[i] = SaturatingMultiply(dims[i], tiles_[i]);
   return dims;
 }
 

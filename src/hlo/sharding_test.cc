@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <vector>
 
 #include "xla/xla_data.pb.h"
@@ -98,6 +99,12 @@ TEST(Sharding, PartialSumsHaveNoPlace) {
   EXPECT_TRUE(Sharding::FromOpSharding(Devices(4), "", op)->placed());
 }
 
+TEST(Sharding, NoPartOfAnEmptyArrayIsLargerThanIt) {
+  // This once divided by zero.
+  EXPECT_EQ(Sharding::Even(Devices(2), "", {0, 4}, {1, 2}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(Sharding::Even(Devices(2), "", {0, 4}, {0, 2}).ok());
+}
+
 TEST(Sharding, NonsenseFromAPeerIsAnErrorThatSaysWhy) {
   const std::vector<xla::OpSharding> bad = {
       Tiled({2, 2}, {0, 1, 2}),          // list too short
@@ -118,6 +125,23 @@ TEST(Sharding, NonsenseFromAPeerIsAnErrorThatSaysWhy) {
   many_subgroups.add_last_tile_dims(xla::OpSharding::MANUAL);
   many_subgroups.set_replicate_on_last_tile_dim(true);
   EXPECT_FALSE(Sharding::FromOpSharding(Devices(4), "", many_subgroups).ok());
+}
+
+TEST(Sharding, TilesOfThousandsOfDimensionsAreRefusedBeforeTheyAreWalked) {
+  const std::vector<int64_t> ones(20'000, 1);
+  std::vector<int> in_order(20'000);
+  for (int i = 0; i < 20'000; ++i) in_order[i] = i;
+  // Walking these would take as many steps as there are devices times dimensions.
+  EXPECT_EQ(Sharding::FromOpSharding(Devices(1), "", Iota({1}, ones, in_order)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Sharding::FromOpSharding(Devices(1), "", Tiled(ones, {0})).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Sharding, AnArrayThatIsTooLargeToCountIsAsLargeAsCanBe) {
+  const auto s = Sharding::FromOpSharding(Devices(2), "", Tiled({2}, {0, 1}));
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->GlobalDims({int64_t{1} << 62}), (std::vector<int64_t>{std::numeric_limits<int64_t>::max()}));
 }
 
 TEST(Sharding, ARankThatDoesNotFitIsRefused) {

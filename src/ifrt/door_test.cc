@@ -207,7 +207,7 @@ TEST_F(ImpatientDoorTest, AClientThatDoesNotReadItsResponsesIsCutOff) {
   client.Init();
   wire::IfrtRequest request;
   request.mutable_is_array_deleted_request()->set_array_handle(1);
-  for (int i = 0; i < 200'000 && door_.session_count() == 1; ++i) {
+  for (int i = 0; i < 2'000'000 && door_.session_count() == 1; ++i) {
     wire::IfrtRequest numbered = request;
     numbered.mutable_request_metadata()->set_op_id(i + 2);
     if (!client.Write(numbered)) break;

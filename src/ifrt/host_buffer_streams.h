@@ -13,7 +13,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/cord.h"
+#include "absl/strings/string_view.h"
 #include "ifrt/door.h"
+#include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
 
 namespace causeway {
 
@@ -23,6 +25,10 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* NewStoreStream(IfrtDoor& door, grpc::
 
 // A reactor for one lookup.
 grpc::ServerWriteReactor<grpc::ByteBuffer>* NewLookupStream(IfrtDoor& door, const grpc::ByteBuffer& request);
+
+// What the header of a store says, and what is asked in a lookup. INVALID_ARGUMENT where it cannot be parsed.
+absl::StatusOr<xla::ifrt::proxy::GrpcHostBufferStoreMetadata> ParseStoreHeader(absl::string_view header);
+absl::StatusOr<xla::ifrt::proxy::GrpcHostBufferLookupRequest> ParseLookup(const grpc::ByteBuffer& message);
 
 // The data in a serialised GrpcHostBufferStoreRequest, sharing its memory. INVALID_ARGUMENT where it is none.
 absl::StatusOr<absl::Cord> StoreChunk(const grpc::ByteBuffer& message);

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "ifrt/host_buffer_streams.h"
 #include "ifrt/statuses.h"
 #include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
@@ -187,16 +188,12 @@ class LookupStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   };
 
   void Take(const grpc::ByteBuffer& message, HostDownloads::Then then) {
-    grpc::Slice slice;
-    wire::GrpcHostBufferLookupRequest request;
-    if (!message.DumpToSingleSlice(&slice).ok() ||
-        !request.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
-      return then(absl::InvalidArgumentError("a lookup that cannot be parsed"));
-    }
-    const auto session = door_.FindSession(request.session_id());
+    const auto request = ParseLookup(message);
+    if (!request.ok()) return then(request.status());
+    const auto session = door_.FindSession(request->session_id());
     if (!session.ok()) return then(session.status());
     session_ = (*session)->id();
-    (*session)->downloads().Take(HostBufferId{request.handle()}, std::move(then));
+    (*session)->downloads().Take(HostBufferId{request->handle()}, std::move(then));
   }
 
   // The last thing that touches the reactor on this thread: from here on gRPC may end it.
@@ -313,6 +310,16 @@ void Passage::Pump() {
 }
 
 }  // namespace
+
+absl::StatusOr<wire::GrpcHostBufferLookupRequest> ParseLookup(const grpc::ByteBuffer& message) {
+  grpc::Slice slice;
+  wire::GrpcHostBufferLookupRequest request;
+  if (!message.DumpToSingleSlice(&slice).ok() ||
+      !request.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
+    return absl::InvalidArgumentError("a lookup that cannot be parsed");
+  }
+  return request;
+}
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* NewLookupStream(IfrtDoor& door, const grpc::ByteBuffer& request) {
   return new LookupStream(door, request);

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/limits.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
 #include "ifrt/session.h"
 #include "ifrt/statuses.h"
@@ -135,7 +136,8 @@ absl::Status IfrtSession::OnCompile(const IfrtCall& call, const wire::CompileReq
   CompileProgram event;
   ASSIGN_OR_RETURN(event.devices, AssignedDevices(build));
   if (event.devices.empty()) {
-    const int64_t wanted = std::max<int64_t>(1, build.num_replicas()) * std::max<int64_t>(1, build.num_partitions());
+    const int64_t wanted =
+        SaturatingMultiply(std::max<int64_t>(1, build.num_replicas()), std::max<int64_t>(1, build.num_partitions()));
     gate_->Read([&](const ControllerCore& core) {
       for (const DeviceView& device : core.Devices()) {
         if (device.alive && static_cast<int64_t>(event.devices.size()) < wanted) event.devices.push_back(device.id);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "ifrt/statuses.h"
 #include "ifrt/versions.h"
 #include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
@@ -39,6 +40,17 @@ int64_t Counted(const grpc::ByteBuffer& response) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> SessionNameInHeader(absl::string_view header) {
+  wire::GrpcIfrtSessionMetadata metadata;
+  if (!metadata.ParseFromArray(header.data(), static_cast<int>(header.size()))) {
+    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
+  }
+  RETURN_IF_ERROR(CheckVersion(metadata.version()));
+  const auto& attributes = metadata.initialization_data().attributes();
+  const auto it = attributes.find(kNameAttribute);
+  return it == attributes.end() ? std::string() : PrintableUtf8(it->second.string_value(), kMaxNameBytes);
+}
 
 // ---------------------------------------------------------------- responses
 
@@ -174,16 +186,7 @@ absl::Status SessionStream::Open(grpc::CallbackServerContext* context) {
   if (found == context->client_metadata().end()) {
     return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " is missing"));
   }
-  wire::GrpcIfrtSessionMetadata metadata;
-  if (!metadata.ParseFromArray(found->second.data(), static_cast<int>(found->second.size()))) {
-    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
-  }
-  RETURN_IF_ERROR(CheckVersion(metadata.version()));
-  std::string name;
-  const auto& attributes = metadata.initialization_data().attributes();
-  if (const auto it = attributes.find(kNameAttribute); it != attributes.end()) {
-    name = it->second.string_value().substr(0, kMaxNameBytes);
-  }
+  ASSIGN_OR_RETURN(std::string name, SessionNameInHeader({found->second.data(), found->second.size()}));
   ASSIGN_OR_RETURN(session_, door_.OpenSession(std::move(name), context->peer(), outbox_));
   outbox_->SetSession(session_->id());
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/limits.h"
 #include "base/status_macros.h"
 #include "ifrt/types.h"
 #include "xla/python/ifrt/sharding_serdes.pb.h"
@@ -23,6 +24,9 @@ constexpr int kMaxDevicesInSharding = 1 << 20;
 
 // A program has a few hundred; past this the cache starts anew.
 constexpr size_t kMaxCachedShardings = 4096;
+
+// And past so many devices in all of them.
+constexpr size_t kMaxCachedDevices = 1 << 22;
 
 absl::StatusOr<std::vector<DeviceId>> ParseDevices(const xla::ifrt::DeviceListProto& list) {
   if (list.device_ids_size() == 0) return absl::InvalidArgumentError("a sharding without devices");
@@ -67,7 +71,8 @@ absl::StatusOr<std::vector<int64_t>> MeshOrder(const xla::ifrt::ShardingParamPro
   const auto misfit = [&] {
     return absl::InvalidArgumentError(absl::StrCat("a mesh whose axes do not make up its ", devices, " devices"));
   };
-  if (param.permutation_size() != rank) return misfit();
+  // Dealing out the tiles costs the rank for each device.
+  if (param.permutation_size() != rank || rank > kMaxArrayRank) return misfit();
   std::vector<bool> seen(rank, false);
   std::vector<int64_t> stride(rank, 1);
   int64_t total = 1;
@@ -194,7 +199,11 @@ absl::StatusOr<std::shared_ptr<const Sharding>> ShardingCache::Get(const xla::if
   key_.append(sharding.serialized_sharding().data());
   if (auto it = known_.find(key_); it != known_.end()) return it->second;
   ASSIGN_OR_RETURN(Sharding parsed, ParseSharding(sharding));
-  if (known_.size() >= kMaxCachedShardings) known_.clear();
+  known_devices_ += parsed.devices().size();
+  if (known_.size() >= kMaxCachedShardings || known_devices_ > kMaxCachedDevices) {
+    known_.clear();
+    known_devices_ = parsed.devices().size();
+  }
   return known_[key_] = std::make_shared<const Sharding>(std::move(parsed));
 }
 

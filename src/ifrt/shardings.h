@@ -38,6 +38,7 @@ class ShardingCache {
 
  private:
   absl::flat_hash_map<std::string, std::shared_ptr<const Sharding>> known_;  // by type name, NUL, data
+  size_t known_devices_ = 0;                                                 // in all of them
   std::string key_;                                                          // kept for its memory
 };
 

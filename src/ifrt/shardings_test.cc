@@ -83,6 +83,16 @@ TEST(ShardingsTest, ShardingParamsDealTilesAlongThePermutedMesh) {
   EXPECT_THAT(column_major.ShardBox({2, 2}, 1).start, ElementsAre(1, 0));
 }
 
+TEST(ShardingsTest, AMeshOfThousandsOfAxesIsRefused) {
+  xla::ifrt::ShardingParamShardingProto p;
+  *p.mutable_devices() = Devices({0});
+  for (int axis = 0; axis < 10'000; ++axis) {
+    p.mutable_sharding_param()->add_axis_sizes(1);
+    p.mutable_sharding_param()->add_permutation(axis);
+  }
+  EXPECT_EQ(ParseSharding(Wire("ShardingParamSharding", p)).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(ShardingsTest, OpaqueShardingsOverSeveralDevicesAreRefused) {
   xla::ifrt::OpaqueShardingProto p;
   *p.mutable_devices() = Devices({2});

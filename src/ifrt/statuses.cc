@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/utf8.h"
 
 namespace causeway {
 namespace {
@@ -14,15 +15,16 @@ constexpr size_t kMaxTrailerBytes = 4 << 10;
 constexpr char kUserContextPayload[] = "type.googleapis.com/ifrt.UserContext";
 
 std::string Shortened(absl::string_view message, size_t limit) {
-  if (message.size() <= limit) return std::string(message);
-  return absl::StrCat(message.substr(0, limit), "... (", message.size() - limit, " more bytes)");
+  if (message.size() <= limit) return ValidUtf8(message);
+  const std::string head = ValidUtf8(message, limit);
+  return absl::StrCat(head, "... (", message.size() - head.size(), " more bytes)");
 }
 
 }  // namespace
 
 tensorflow::StatusProto StatusToWire(const absl::Status& status) {
   tensorflow::StatusProto wire;
-  wire.set_code(static_cast<tensorflow::error::Code>(status.raw_code()));
+  wire.set_code(static_cast<tensorflow::error::Code>(status.code()));
   wire.set_message(Shortened(status.message(), kMaxMessageBytes));
   return wire;
 }
@@ -41,7 +43,7 @@ absl::Status StatusFromWire(const tensorflow::StatusProto& status) {
 
 grpc::Status StatusToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(static_cast<grpc::StatusCode>(status.raw_code()), Shortened(status.message(), kMaxTrailerBytes));
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Shortened(status.message(), kMaxTrailerBytes));
 }
 
 }  // namespace causeway

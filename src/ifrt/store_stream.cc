@@ -110,10 +110,7 @@ class StoreStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     if (found == context->client_metadata().end()) {
       return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " is missing"));
     }
-    wire::GrpcHostBufferStoreMetadata metadata;
-    if (!metadata.ParseFromArray(found->second.data(), static_cast<int>(found->second.size()))) {
-      return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
-    }
+    ASSIGN_OR_RETURN(const auto metadata, ParseStoreHeader({found->second.data(), found->second.size()}));
     ASSIGN_OR_RETURN(session_, door.FindSession(metadata.session_id()));
     ASSIGN_OR_RETURN(upload_,
                      session_->uploads().Begin(HostBufferId{metadata.handle()}, metadata.buffer_size(), flow_));
@@ -128,6 +125,14 @@ class StoreStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 };
 
 }  // namespace
+
+absl::StatusOr<wire::GrpcHostBufferStoreMetadata> ParseStoreHeader(absl::string_view header) {
+  wire::GrpcHostBufferStoreMetadata metadata;
+  if (!metadata.ParseFromArray(header.data(), static_cast<int>(header.size()))) {
+    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
+  }
+  return metadata;
+}
 
 absl::StatusOr<absl::Cord> StoreChunk(const grpc::ByteBuffer& message) {
   std::vector<grpc::Slice> slices;

@@ -196,6 +196,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     Effects effects;
     {
       MutexLock lock(&mutex_);
+      // It is another request's, whose takers get all of it.
+      if (all_wanted_ || !takers_.empty() || !frames_.empty()) return;
       claimed_ = true;
       DiscardLocked(effects);
     }

@@ -106,7 +106,7 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   // another size, ALREADY_EXISTS where another request took it.
   absl::StatusOr<std::optional<std::string>> Claim(HostBufferId buffer, int64_t total_bytes);
 
-  // Nobody wants `buffer`: what comes of it is thrown away.
+  // Nobody wants `buffer`: what comes of it is thrown away. Ignored once it was wanted.
   void Discard(HostBufferId buffer);
 
   // As ControllerActions::WantHostData, of a claimed buffer.

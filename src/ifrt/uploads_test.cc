@@ -372,6 +372,18 @@ TEST_F(UploadsTest, AStoreThatBreaksOffFailsWhoWaitsForIt) {
   EXPECT_EQ(uploads->buffer_count(), 0);
 }
 
+TEST_F(UploadsTest, ABufferThatARequestHasTakenIsNotGivenUpByAnother) {
+  auto uploads = Make();
+  EXPECT_EQ(uploads->Claim(kBuffer, 200'000).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, 200'000, /*in_frame=*/false, /*last=*/true);
+  uploads->Discard(kBuffer);
+  auto upload = Begin(*uploads, 200'000);
+  ASSERT_TRUE(upload->Append(Bytes(200'000)).ok());
+  EXPECT_EQ(plane_.Take(StreamId{1}, 0, 200'000).size(), 200'000u) << "its worker would wait for ever";
+  plane_.Finish(StreamId{1});
+  EXPECT_EQ(uploads->buffer_count(), 0);
+}
+
 TEST_F(UploadsTest, DiscardedBuffersAreSwallowedSoThatTheClientGoesOn) {
   auto uploads = Make({}, {.bytes = 1 << 20});
   uploads->Discard(kBuffer);

@@ -49,6 +49,7 @@ absl::StatusOr<Address> ParseAddress(absl::string_view text) {
     if (end == absl::string_view::npos) return NoAddress(text, "after [IPV6] comes :PORT");
     host = rest.substr(1, end - 1);
     rest.remove_prefix(end + 2);
+    if (!absl::StrContains(host, ":")) return NoAddress(text, "only an IPv6 number stands in brackets");
   } else {
     const size_t colon = rest.rfind(':');
     if (colon == absl::string_view::npos) return NoAddress(text, "there is no port");
@@ -57,6 +58,7 @@ absl::StatusOr<Address> ParseAddress(absl::string_view text) {
     if (host.find(':') != absl::string_view::npos) return NoAddress(text, "an IPv6 number stands in brackets");
   }
   if (host.empty()) return NoAddress(text, "the host is missing");
+  if (host.find_first_of("[]") != absl::string_view::npos) return NoAddress(text, "the brackets do not match");
   absl::StatusOr<uint16_t> port = ParsePort(text, rest);
   if (!port.ok()) return port.status();
   address.host = std::string(host);
@@ -71,8 +73,10 @@ std::string ToString(const Address& address) {
 }
 
 bool IsLocal(const Address& address) {
-  return address.kind == Address::Kind::kUnix || address.host == "localhost" || address.host == "::1" ||
-         absl::StartsWith(address.host, "127.");
+  if (address.kind == Address::Kind::kUnix || address.host == "localhost" || address.host == "::1") return true;
+  // A name may begin with a number too, and be of any machine.
+  const bool is_number = address.host.find_first_not_of("0123456789.") == std::string::npos;
+  return is_number && absl::StartsWith(address.host, "127.");
 }
 
 }  // namespace causeway

@@ -40,12 +40,19 @@ TEST(Address, WhatIsWrittenIsReadBack) {
   }
 }
 
+TEST(Address, ANameThatBeginsLikeALoopbackNumberIsNotLocal) {
+  EXPECT_TRUE(IsLocal(*ParseAddress("127.0.0.1:80")));
+  EXPECT_TRUE(IsLocal(*ParseAddress("127.8:80")));
+  EXPECT_FALSE(IsLocal(*ParseAddress("127.0.0.1.example.org:80")));
+}
+
 TEST(Address, WhatIsNoAddressIsRefusedWithTheFormsInTheText) {
   const std::string long_path = "unix:/" + std::string(107, 'x');
   for (const std::string& text :
        {std::string(), std::string("localhost"), std::string("localhost:"), std::string(":80"), std::string("a:65536"),
         std::string("a:-1"), std::string("a: 1"), std::string("::1:80"), std::string("[::1]"), std::string("[]:80"),
-        std::string("unix:"), std::string("a:99999999999999999999"), long_path}) {
+        std::string("unix:"), std::string("a:99999999999999999999"), std::string("[unix]:80"), std::string("[[:]:80"),
+        std::string("a]:80"), long_path}) {
     const absl::StatusOr<Address> address = ParseAddress(text);
     ASSERT_FALSE(address.ok()) << text;
     EXPECT_EQ(address.status().code(), absl::StatusCode::kInvalidArgument);

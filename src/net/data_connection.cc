@@ -14,11 +14,7 @@ constexpr size_t kBytesPerTurn = 4 << 20;
 }  // namespace
 
 DataConnection::DataConnection(IoThread& io, Socket socket)
-    : io_(io),
-      socket_(std::move(socket)),
-      fd_(socket_.native_handle()),
-      peer_name_(PeerNameOf(socket_)),
-      timer_(io.context()) {
+    : socket_(std::move(socket)), fd_(socket_.native_handle()), peer_name_(PeerNameOf(socket_)), timer_(io.context()) {
   TuneSocket(socket_);
   EnlargeUnixBuffers(socket_);
 }

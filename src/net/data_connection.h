@@ -58,7 +58,6 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   void ReadStreams();
   void Lost(const absl::Status& why);
 
-  IoThread& io_;
   Socket socket_;
   const int fd_;  // of socket_
   const std::string peer_name_;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 
 namespace causeway {
 namespace {
@@ -83,7 +84,7 @@ absl::Status PjrtApi::Consume(PJRT_Error* error) const {
 
   const bool has_code = nested == nullptr && code.code != PJRT_Error_Code_OK;
   absl::Status status(has_code ? static_cast<absl::StatusCode>(code.code) : absl::StatusCode::kUnknown,
-                      absl::string_view(message.message, message.message_size));
+                      PluginText(message.message, message.message_size));
   for (PJRT_Error* e : {error, nested}) {
     if (e == nullptr) continue;
     PjrtArgs<PJRT_Error_Destroy_Args> destroy;
@@ -181,15 +182,19 @@ bool IsReady(const PjrtEventHandle& event) {
   return api->Call(api->table().PJRT_Event_Error, error).ok();
 }
 
+std::string PluginText(const char* text, size_t size) {
+  return text == nullptr ? "" : ValidUtf8(absl::string_view(text, size));
+}
+
 std::vector<proto::Attribute> ToAttributes(const PJRT_NamedValue* values, size_t count) {
   std::vector<proto::Attribute> attributes;
   for (size_t i = 0; i < count; ++i) {
     const PJRT_NamedValue& value = values[i];
     proto::Attribute attribute;
-    attribute.set_name(std::string(value.name, value.name_size));
+    attribute.set_name(PluginText(value.name, value.name_size));
     switch (RawEnum(&value.type)) {
       case PJRT_NamedValue_kString:
-        attribute.set_string_value(std::string(value.string_value, value.value_size));
+        attribute.set_string_value(PluginText(value.string_value, value.value_size));
         break;
       case PJRT_NamedValue_kInt64:
         attribute.set_int_value(value.int64_value);

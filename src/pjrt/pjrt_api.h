@@ -117,6 +117,9 @@ void CallWhenReady(PjrtEventHandle event, StatusCallback done);
 // Whether `event` is ready by now, without an error.
 bool IsReady(const PjrtEventHandle& event);
 
+// A text that the plugin gave, as messages can carry it.
+std::string PluginText(const char* text, size_t size);
+
 // The plugin's list of named values as ours.
 std::vector<proto::Attribute> ToAttributes(const PJRT_NamedValue* values, size_t count);
 

@@ -12,6 +12,9 @@
 namespace causeway {
 namespace {
 
+// No device has more memory; leaves room for sums of many.
+constexpr size_t kMaxBufferBytes = size_t{1} << 50;
+
 // Elements of less than a byte are packed on the device.
 bool IsPacked(DType dtype) {
   switch (dtype) {
@@ -48,6 +51,10 @@ absl::StatusOr<int64_t> OnDeviceBytes(const PjrtBufferHandle& buffer) {
   PjrtArgs<PJRT_Buffer_OnDeviceSizeInBytes_Args> args;
   args.buffer = buffer.get();
   RETURN_IF_ERROR(api.Call(api.table().PJRT_Buffer_OnDeviceSizeInBytes, args));
+  if (args.on_device_size_in_bytes > kMaxBufferBytes) {
+    return absl::InternalError(
+        absl::StrCat("the plugin ", api.path(), " claims that a buffer has ", args.on_device_size_in_bytes, " bytes"));
+  }
   return static_cast<int64_t>(args.on_device_size_in_bytes);
 }
 

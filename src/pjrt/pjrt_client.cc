@@ -60,12 +60,12 @@ absl::Status PjrtClient::Describe() {
   PjrtArgs<PJRT_Client_PlatformName_Args> platform;
   platform.client = get();
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Client_PlatformName, platform));
-  description_.set_platform(std::string(platform.platform_name, platform.platform_name_size));
+  description_.set_platform(PluginText(platform.platform_name, platform.platform_name_size));
 
   PjrtArgs<PJRT_Client_PlatformVersion_Args> version;
   version.client = get();
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Client_PlatformVersion, version));
-  description_.set_platform_version(std::string(version.platform_version, version.platform_version_size));
+  description_.set_platform_version(PluginText(version.platform_version, version.platform_version_size));
 
   description_.set_plugin(PluginVersion(api()));
   for (const proto::Attribute& attribute : api().Attributes()) {
@@ -108,12 +108,12 @@ absl::Status PjrtClient::DescribeDevice(PJRT_Device* device) {
   PjrtArgs<PJRT_DeviceDescription_Kind_Args> kind;
   kind.device_description = description.device_description;
   RETURN_IF_ERROR(api().Call(api().table().PJRT_DeviceDescription_Kind, kind));
-  described.set_kind(std::string(kind.device_kind, kind.device_kind_size));
+  described.set_kind(PluginText(kind.device_kind, kind.device_kind_size));
 
   PjrtArgs<PJRT_DeviceDescription_DebugString_Args> debug;
   debug.device_description = description.device_description;
   RETURN_IF_ERROR(api().Call(api().table().PJRT_DeviceDescription_DebugString, debug));
-  described.set_debug_string(std::string(debug.debug_string, debug.debug_string_size));
+  described.set_debug_string(PluginText(debug.debug_string, debug.debug_string_size));
 
   PjrtArgs<PJRT_DeviceDescription_Attributes_Args> attributes;
   attributes.device_description = description.device_description;
@@ -145,7 +145,7 @@ absl::Status PjrtClient::DescribeMemories(PJRT_Device* device, Device& ours, pro
     PjrtArgs<PJRT_Memory_Kind_Args> kind;
     kind.memory = memory;
     RETURN_IF_ERROR(api().Call(api().table().PJRT_Memory_Kind, kind));
-    description.set_kind(std::string(kind.kind, kind.kind_size));
+    description.set_kind(PluginText(kind.kind, kind.kind_size));
     ours.memories.push_back({description.kind(), memory});
 
     PjrtArgs<PJRT_Memory_Kind_Id_Args> kind_id;
@@ -156,7 +156,7 @@ absl::Status PjrtClient::DescribeMemories(PJRT_Device* device, Device& ours, pro
     PjrtArgs<PJRT_Memory_DebugString_Args> debug;
     debug.memory = memory;
     RETURN_IF_ERROR(api().Call(api().table().PJRT_Memory_DebugString, debug));
-    description.set_debug_string(std::string(debug.debug_string, debug.debug_string_size));
+    description.set_debug_string(PluginText(debug.debug_string, debug.debug_string_size));
   }
   return absl::OkStatus();
 }

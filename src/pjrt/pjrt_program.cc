@@ -1,5 +1,6 @@
 #include "pjrt/pjrt_program.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,10 +8,17 @@
 #include "hlo/cost.h"
 #include "pjrt/element_type.h"
 #include "pjrt/program_info.h"
+#include "worker/shapes.h"
 #include "xla/pjrt/proto/compile_options.pb.h"
 
 namespace causeway {
 namespace {
+
+// More than any program has: a number beyond is a plugin's mistake.
+constexpr size_t kMaxOutputs = 1 << 20;
+
+// Protobuf reads no longer messages.
+constexpr size_t kMaxModuleBytes = std::numeric_limits<int32_t>::max();
 
 // Gives the options our devices in place of the client's. `devices` is replica-major.
 absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& devices,
@@ -44,7 +52,7 @@ absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& dev
 
 std::vector<std::string> Strings(const char* const* data, const size_t* sizes, size_t count) {
   std::vector<std::string> strings;
-  for (size_t i = 0; i < count; ++i) strings.emplace_back(data[i], sizes[i]);
+  for (size_t i = 0; i < count; ++i) strings.push_back(PluginText(data[i], sizes[i]));
   return strings;
 }
 
@@ -89,6 +97,10 @@ absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_argumen
   outputs.executable = executable_.get();
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_NumOutputs, outputs));
 
+  if (outputs.num_outputs > kMaxOutputs) {
+    return absl::InternalError(
+        absl::StrCat("the plugin ", api_.path(), " claims that a program has ", outputs.num_outputs, " outputs"));
+  }
   ASSIGN_OR_RETURN(const xla::HloModuleProto module, OptimizedModule());
   info_ = DescribeModule(module, tupled_arguments, static_cast<int>(outputs.num_outputs));
   if (devices_.size() == 1) info_.set_has_collectives(false);  // one device has nobody to meet
@@ -131,6 +143,7 @@ absl::Status PjrtProgram::DescribeOutputs() {
     ASSIGN_OR_RETURN(type->dtype, FromPjrtType(RawEnum(&types.output_types[i])));
     type->dims.assign(next, next + dims.dim_sizes[i]);
     next += dims.dim_sizes[i];
+    RETURN_IF_ERROR(worker::CheckShape(type->dtype, type->dims));
     proto::ShardType& described = *info_.mutable_outputs(static_cast<int>(i))->mutable_type();
     described.set_dtype(static_cast<int>(type->dtype));
     described.mutable_dims()->Add(type->dims.begin(), type->dims.end());
@@ -210,6 +223,10 @@ absl::StatusOr<xla::HloModuleProto> PjrtProgram::OptimizedModule() const {
   args.executable = executable_.get();
   args.program = &program;
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OptimizedProgram, args));  // says how long it is
+  if (program.code_size > kMaxModuleBytes) {
+    return absl::InternalError(
+        absl::StrCat("the plugin ", api_.path(), " claims that a program has ", program.code_size, " bytes of HLO"));
+  }
   std::string code(program.code_size, '\0');
   program.code = code.data();
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_OptimizedProgram, args));

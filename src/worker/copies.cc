@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/dtype.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
 #include "worker/shapes.h"
 
@@ -77,7 +78,7 @@ absl::Status Copies::BeginTarget(const proto::Copy& message, const proto::Copy::
   for (const proto::Copy::Part& part : message.parts()) {
     if (part.target_worker() != Raw(context_.self) || part.target_shard() != made.shard().index()) continue;
     ++parts;
-    bytes += part.bytes();
+    bytes = SaturatingAdd(bytes, part.bytes());
     by_runtime = part.source_worker() == Raw(context_.self) && IsWhole(part.source_box()) && IsWhole(part.target_box());
   }
   const int64_t needed_bytes = DenseBytes(target.shape.dtype, target.shape.dims);
@@ -87,6 +88,7 @@ absl::Status Copies::BeginTarget(const proto::Copy& message, const proto::Copy::
                                                    " pieces and ", needed_bytes, " bytes"));
   }
   if (parts != 1 || !by_runtime) {
+    RETURN_IF_ERROR(context_.hosts.CheckCountable(needed_bytes));
     target.host = context_.hosts.Allocate(needed_bytes);
   }
   return absl::OkStatus();

@@ -2,7 +2,15 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace causeway::worker {
+namespace {
+
+// Leaves room for the largest request of each pool.
+constexpr int64_t kMaxUsedBytes = int64_t{1} << 62;
+
+}  // namespace
 
 Host::~Host() {
   owner_.used_bytes_ -= bytes_;
@@ -14,6 +22,12 @@ Host::~Host() {
     if (used->second == 0) pool.used_by.erase(used);
   }
   owner_.gone_.push_back(key_);
+}
+
+absl::Status HostMemory::CheckCountable(int64_t bytes) const {
+  if (bytes <= kMaxUsedBytes - used_bytes_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no machine has ", bytes, " bytes of host memory besides the ", used_bytes_, " in use"));
 }
 
 HostRef HostMemory::Make(int64_t bytes, const std::optional<Host::Room>& room) {

@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "worker/events.h"
 
 namespace causeway::worker {
@@ -69,6 +70,10 @@ class HostMemory {
 
   // Must be called at the start of every event, before anything else.
   void Use(WorkerActions& out) { out_ = &out; }
+
+  // RESOURCE_EXHAUSTED: with `bytes` more, it would be more than any machine has. To be asked before Allocate where a
+  // client chose the size.
+  absl::Status CheckCountable(int64_t bytes) const;
 
   // Memory allocated now, however much is in use.
   HostRef Allocate(int64_t bytes) { return Allocate(bytes, std::nullopt); }

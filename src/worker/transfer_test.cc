@@ -506,6 +506,28 @@ TEST(Copy, WhatDoesNotAddUpIsItsError) {
   EXPECT_THAT(h.made, IsEmpty());
 }
 
+TEST(Copy, SizesThatNoMachineHasAreErrors) {
+  Harness h(1);
+  h.PutReady(kX);
+  const int64_t quarter = int64_t{1} << 60;
+  h.Frame(
+      CopyMessage(Array(10)).Make(0, 0, 4, 2).Part(kX, 1, 0, 0, quarter, 5).Part(kX, 1, 0, 0, quarter, 6).message());
+  EXPECT_EQ(h.Only().array_done().status().code(), kInvalid) << "the sum of the pieces overflows";
+  const int64_t half = int64_t{1} << 53;
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    CopyMessage copy(Array(20 + i));
+    copy.Make(0, 0, 2 * half, 2).Part(kX, 1, 0, 0, half, 100 + 2 * i).To(0, half);
+    h.Frame(copy.Part(kX, 1, 0, 0, half, 101 + 2 * i).To(half, half).message());
+    for (const proto::ToController& answer : std::exchange(h.sent, {})) {
+      EXPECT_EQ(answer.array_done().status().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 0) << "the sum of all of them overflows";
+  EXPECT_GT(h.Ping().host_bytes(), 0);
+}
+
 TEST(Copy, FailEndsIt) {
   Harness h(1);
   h.Frame(CopyMessage(kY).Make(0, 0, 4, 1).Part(kX, 1, 0, 0, 4, /*stream=*/5).message());
