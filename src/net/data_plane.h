@@ -85,7 +85,7 @@ class DataPlane {
   virtual void DropPeer(PeerId peer) = 0;
 
   // Takes stream `id` of `total_bytes` (0 is allowed: OnDone follows at once) from `peer`. An id that is already being
-  // received gives the sink ALREADY_EXISTS; a peer that is not known, NOT_FOUND.
+  // received gives the sink ALREADY_EXISTS; a peer that is not known (any more), UNAVAILABLE.
   virtual void Receive(PeerId peer, StreamId id, int64_t total_bytes, int64_t window_bytes,
                        std::shared_ptr<StreamSink> sink) = 0;
 

@@ -14,7 +14,7 @@ std::string NameOf(PeerId id, const std::string& address) {
 }
 
 absl::Status NotKnown(PeerId id) {
-  return absl::NotFoundError(absl::StrCat("the data plane does not know ", NameOf(id, "")));
+  return absl::UnavailableError(absl::StrCat("the data plane does not know ", NameOf(id, "")));
 }
 
 absl::Status Stopped() { return absl::CancelledError("the data plane is being shut down"); }
@@ -69,6 +69,12 @@ void PlaneCore::WithMux(PeerId id, const std::function<void(StreamMux&)>& call) 
   if (peer == nullptr) return;
   call(peer->mux);
   Attend(*peer);
+}
+
+int PlaneCore::open_streams() const {
+  int streams = 0;
+  for (const auto& [id, peer] : peers_) streams += peer->mux.open_streams();
+  return streams;
 }
 
 void PlaneCore::SetSelf(PeerId self) {

@@ -44,6 +44,9 @@ class PlaneCore : public std::enable_shared_from_this<PlaneCore> {
   // Does `call` with the streams of `id`, if that peer is known.
   void WithMux(PeerId id, const std::function<void(StreamMux&)>& call);
 
+  // Streams that have begun here and not ended.
+  int open_streams() const;
+
   // Drops all peers and calls itself `self` from now on.
   void SetSelf(PeerId self);
 

@@ -46,6 +46,10 @@ class RecentStreams {
     return true;
   }
 
+  // Oldest first, as pairs of id and value.
+  auto begin() const { return entries_.begin(); }
+  auto end() const { return entries_.end(); }
+
   void Clear() {
     entries_.clear();
     by_id_.clear();

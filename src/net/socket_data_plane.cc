@@ -1,6 +1,7 @@
 #include "net/socket_data_plane.h"
 
 #include <algorithm>
+#include <asio/steady_timer.hpp>
 #include <list>
 #include <utility>
 
@@ -34,6 +35,7 @@ class SocketPlaneCore final : public PlaneCore {
     listener_ = nullptr;
     for (Visitor& visitor : visitors_) visitor.connection->Close();
     visitors_.clear();
+    redials_.clear();
     PlaneCore::Shutdown();
   }
 
@@ -126,6 +128,20 @@ class SocketPlaneCore final : public PlaneCore {
     Disconnect(peer);
     peer.mux.Disconnected(absl::UnavailableError(absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
                                                               " at ", peer.address, ": ", why.message())));
+    if (peer.mux.WantsConnection()) RedialLater(peer.id);
+  }
+
+  // What ended by it has to be told, or the other side may wait for ever for a stream that it begins only now. If the
+  // peer is gone for good, it will be dropped.
+  void RedialLater(PeerId id) {
+    auto& timer = redials_[id];
+    timer = std::make_unique<asio::steady_timer>(io_.context(), absl::ToChronoNanoseconds(options_.redial_delay));
+    timer->async_wait([self = Self(), id](asio::error_code error) {
+      if (error) return;
+      self->redials_.erase(id);
+      Peer* const peer = self->Find(id);
+      if (peer != nullptr && !self->links_.contains(id)) self->Attend(*peer);
+    });
   }
 
   // ---- the other side dials
@@ -213,6 +229,7 @@ class SocketPlaneCore final : public PlaneCore {
   const SocketDataPlaneOptions options_;
   absl::flat_hash_map<PeerId, Connected> links_;
   Visitors visitors_;  // oldest first
+  absl::flat_hash_map<PeerId, std::unique_ptr<asio::steady_timer>> redials_;
   uint64_t attempts_ = 0;
 };
 

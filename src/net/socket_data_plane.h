@@ -32,6 +32,9 @@ struct SocketDataPlaneOptions {
   // For making a connection, and then again for the other side's hello.
   absl::Duration dial_timeout = absl::Seconds(10);
 
+  // Between attempts to reach a peer that has still to be told how streams ended.
+  absl::Duration redial_delay = absl::Seconds(1);
+
   // An accepted connection says hello within this time, or is closed.
   absl::Duration hello_timeout = absl::Seconds(10);
 

@@ -222,5 +222,21 @@ TEST(SocketDataPlane, AnAddressThatCannotBeBoundIsAnError) {
             absl::StatusCode::kUnavailable);
 }
 
+TEST(SocketDataPlane, AnEndThatNobodyCouldBeToldIsToldOnceSomebodyListens) {
+  const std::string address = absl::StrCat("unix:", ::testing::TempDir(), "/causeway-data-late-", getpid());
+  const auto high = *SocketDataPlane::Start({.self = kHigh, .redial_delay = absl::Milliseconds(20)});
+  high->SetPeer(kLow, address, kPairKey);
+  auto source = std::make_shared<TestSource>(StreamId{1}, 1000);
+  high->Send(kLow, StreamId{1}, 1000, source);
+  ASSERT_TRUE(WaitUntil([&] { return source->done(); })) << "nobody listens";
+
+  const auto low = *SocketDataPlane::Start({.self = kLow, .listen_address = address});
+  low->SetPeer(kHigh, high->listen_address(), kPairKey);
+  auto sink = std::make_shared<TestSink>(1000);
+  low->Receive(kHigh, StreamId{1}, 1000, 1000, sink);
+  ASSERT_TRUE(WaitUntil([&] { return sink->done(); })) << "it would wait for ever";
+  EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+}
+
 }  // namespace
 }  // namespace causeway

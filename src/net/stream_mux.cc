@@ -43,7 +43,7 @@ void StreamMux::Receive(StreamId id, int64_t total_bytes, int64_t window_bytes, 
   if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
-    Say({.type = DataType::kFinished, .stream = id});
+    if (connected_) Say({.type = DataType::kFinished, .stream = id});
     return sink->OnDone(why);
   }
   if (total_bytes == 0) return sink->OnDone(absl::OkStatus());
@@ -72,7 +72,7 @@ void StreamMux::Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSou
   if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
-    SayEnd(DataType::kAbort, id, why);
+    if (connected_) SayEnd(DataType::kAbort, id, why);
     ended_.Erase(id);
     return source->OnDone(why);
   }
@@ -109,7 +109,8 @@ void StreamMux::Connected() {
   connected_ = true;
   for (Untold& untold : std::exchange(untold_, {})) {
     SayEnd(untold.type, untold.id, untold.why);
-    if (untold.type == DataType::kRefuse) refused_.Put(untold.id, {.expected = 0, .total = untold.total});
+    if (untold.type == DataType::kRefuse)
+      refused_.Put(untold.id, {.expected = 0, .total = untold.total, .why = untold.why});
   }
   for (const StreamId id : SortedIds(receiving_)) {
     const Receiving& stream = receiving_.at(id);
@@ -120,9 +121,12 @@ void StreamMux::Connected() {
 
 void StreamMux::Disconnected(const absl::Status& why) {
   connected_ = false;
+  for (const auto& [id, refused] : refused_) TellLater(DataType::kRefuse, id, refused.total, refused.why);
+  for (const auto& [id, end] : ended_) {
+    if (!end.ok()) TellLater(DataType::kAbort, id, /*total=*/0, end);
+  }
   refused_.Clear();
   ended_.Clear();
-  early_ends_.Clear();
   early_grants_.clear();
   begin_ = end_ = direct_ = 0;
   payload_ = {};
@@ -154,12 +158,16 @@ void StreamMux::SayEnd(DataType type, StreamId id, const absl::Status& why) {
        .value = static_cast<int64_t>(why.code()),
        .total = static_cast<int64_t>(OriginOf(why))},
       reason);
-  if (type == DataType::kAbort) ended_.Put(id, true);
+  if (type == DataType::kAbort) ended_.Put(id, why);
 }
 
 // Says how a stream ended, now or on the next connection.
 void StreamMux::Tell(DataType type, StreamId id, int64_t total, const absl::Status& why) {
   if (connected_) return SayEnd(type, id, why);
+  TellLater(type, id, total, why);
+}
+
+void StreamMux::TellLater(DataType type, StreamId id, int64_t total, const absl::Status& why) {
   if (untold_.size() == kMaxRecentStreams) untold_.pop_front();
   untold_.push_back({.type = type, .id = id, .total = total, .why = why});
 }
@@ -175,7 +183,7 @@ void StreamMux::EndReceive(StreamId id, const absl::Status& why, bool say) {
   if (say) {
     Tell(DataType::kRefuse, id, stream.total, why);
     if (connected_ && stream.expected < stream.total) {
-      refused_.Put(id, {.expected = stream.expected, .total = stream.total});
+      refused_.Put(id, {.expected = stream.expected, .total = stream.total, .why = why});
     }
   }
   stream.sink->OnDone(why);
@@ -469,7 +477,7 @@ void StreamMux::ChunkWritten(const Chunk& chunk) {
   if (stream.sent < stream.total) return Queue(chunk.id, stream);
   const std::shared_ptr<StreamSource> source = std::move(stream.source);
   sending_.erase(it);
-  ended_.Put(chunk.id, true);
+  ended_.Put(chunk.id, absl::OkStatus());
   source->OnDone(absl::OkStatus());
 }
 

@@ -11,8 +11,8 @@
 //   }
 //
 // Streams may be asked for without a connection: they wait for one. A stream that ends here while there is none (or
-// with it) is told to the peer on the next one, so that the peer's end, if it knows the stream by then, does not wait
-// for ever. An id is used for one stream, once.
+// with it) is told to the peer on the next one, and again on later ones until the peer has answered, so that the peer's
+// end, whenever it is begun, does not wait for ever. An id is used for one stream, once.
 //
 // Threading: one caller at a time. Sinks and sources are called from within any method and must not call back into the
 // mux (the planes see to that: what a sink asks of a plane is posted).
@@ -54,6 +54,9 @@ class StreamMux {
   // Whether there is a stream, or the end of one to be told.
   bool WantsConnection() const { return !receiving_.empty() || !sending_.empty() || !untold_.empty(); }
   bool connected() const { return connected_; }
+
+  // Streams that have begun here and not ended.
+  int open_streams() const { return static_cast<int>(receiving_.size() + sending_.size()); }
 
   // A connection has been made; both sides' hellos are behind it.
   void Connected();
@@ -99,6 +102,7 @@ class StreamMux {
   struct Refused {
     int64_t expected;
     int64_t total;
+    absl::Status why;
   };
   struct EarlyGrant {
     int64_t granted;
@@ -130,6 +134,7 @@ class StreamMux {
   void Say(const DataHeader& header, absl::string_view reason = {});
   void SayEnd(DataType type, StreamId id, const absl::Status& why);
   void Tell(DataType type, StreamId id, int64_t total, const absl::Status& why);
+  void TellLater(DataType type, StreamId id, int64_t total, const absl::Status& why);
   void Queue(StreamId id, Sending& stream);
   void EndReceive(StreamId id, const absl::Status& why, bool say);
   void EndSend(StreamId id, const absl::Status& why, bool peer_knows);
@@ -152,10 +157,14 @@ class StreamMux {
   absl::flat_hash_map<StreamId, Sending> sending_;
   std::deque<Untold> untold_;  // ends that the peer learns of on the next connection
 
-  // All below belongs to one connection.
-  RecentStreams<Refused> refused_;                          // refuse said, the sender's last word not heard
-  RecentStreams<bool> ended_;                               // our last word as a sender said, the receiver's not heard
-  RecentStreams<absl::Status> early_ends_;                  // abort or refuse for a stream that was not begun here
+  // Abort or refuse for a stream that was not begun here. The peer says so once, so it is remembered beyond the
+  // connection.
+  RecentStreams<absl::Status> early_ends_;
+
+  // All below belongs to one connection. What was said and not answered may not have been heard: it is said again on
+  // the next one.
+  RecentStreams<Refused> refused_;     // refuse said, the sender's last word not heard
+  RecentStreams<absl::Status> ended_;  // abort said, or (OK) all sent; the receiver's last not heard
   absl::flat_hash_map<StreamId, EarlyGrant> early_grants_;  // for streams that were not begun here
 
   std::array<char, kStagingBytes> staging_;  // [begin_, end_) has come and is not consumed

@@ -287,6 +287,36 @@ TEST_F(StreamMuxTest, StreamsThatALostConnectionEndedAreToldOnTheNextOne) {
   EXPECT_FALSE(mux_.WantsConnection());
 }
 
+TEST_F(StreamMuxTest, AnEndThatWasNotAnsweredIsToldAgainOnTheNextConnection) {
+  const absl::Status why = absl::AbortedError("enough");
+  mux_.Receive(kId, 1000, 600, sink_);
+  mux_.Send(StreamId{50}, 1000, source_);
+  mux_.Cancel(kId, why);
+  mux_.Cancel(StreamId{50}, why);
+  const std::string ends = End(DataType::kRefuse, kId, why) + End(DataType::kAbort, StreamId{50}, why);
+  EXPECT_EQ(Drain(mux_), Grant(kId, 600, 1000) + ends);
+  for (int connection = 0; connection < 2; ++connection) {
+    mux_.Disconnected(absl::UnavailableError("lost, perhaps with these words"));
+    mux_.Connected();
+    EXPECT_EQ(Drain(mux_), ends);
+  }
+  ASSERT_TRUE(Feed(mux_, End(DataType::kAbort, kId, why) + Finished(StreamId{50})).ok());
+  mux_.Disconnected(absl::UnavailableError("lost"));
+  mux_.Connected();
+  EXPECT_EQ(Drain(mux_), "") << "the peer has heard";
+}
+
+TEST_F(StreamMuxTest, AnEndOfAStreamThatIsNotBegunYetIsRememberedBeyondTheConnection) {
+  const absl::Status why = absl::AbortedError("enough");
+  ASSERT_TRUE(Feed(mux_, End(DataType::kAbort, kId, why) + End(DataType::kRefuse, StreamId{50}, why)).ok());
+  mux_.Disconnected(absl::UnavailableError("lost"));
+  mux_.Receive(kId, 1000, 600, sink_);
+  mux_.Connected();
+  mux_.Send(StreamId{50}, 1000, source_);
+  EXPECT_THAT(sink_->results(), ElementsAre(why));
+  EXPECT_THAT(source_->results(), ElementsAre(why));
+}
+
 TEST_F(StreamMuxTest, WhatLiesScatteredTravelsAsOneChunk) {
   mux_.Send(kId, 1000, std::make_shared<ScatteredSource>(kId, 1000, 90));
   ASSERT_TRUE(Feed(mux_, Grant(kId, 400, 1000)).ok());
