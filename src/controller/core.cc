@@ -105,6 +105,8 @@ proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_
 
 void ControllerCore::SetClientAddress(std::string address) { impl_->client_address_ = std::move(address); }
 
+ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
+
 // ---------------------------------------------------------------- sessions
 
 ControllerCore::Impl::Impl(ControllerOptions options)
@@ -147,6 +149,7 @@ void ControllerCore::Impl::On(CloseSession& e) {
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
+  absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.session == e.session; });
   proto::ToWorker message;
   message.mutable_drop_session()->set_session(Raw(e.session));
   for (const WorkerSlot& slot : cluster_.slots()) {
@@ -338,12 +341,19 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
       if (p.second.worker == slot.id) requests.push_back(p.second.request);
       return p.second.worker == slot.id;
     });
+    // In the order in which they were made, whatever the map's.
+    std::sort(requests.begin(), requests.end(), [](const RequestHeader& a, const RequestHeader& b) {
+      return std::pair(a.session, a.ticket) < std::pair(b.session, b.ticket);
+    });
     return requests;
   };
+  for (const auto& [id, compile] : compiles_) {
+    if (compile.worker == slot.id) FindSession(compile.request.session)->programs.erase(id);
+  }
   for (RequestHeader request : take(compiles_)) out_->ReplyCompiled(request, lost);
   for (RequestHeader request : take(fetches_)) out_->ReplyFetched(request, lost);
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
-  absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second == slot.id; });
+  absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
   ReleaseFrom(slot.id);
   SendPeers();
 }
@@ -457,6 +467,21 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_array_bytes(bytes);
   }
   return status;
+}
+
+ControllerCounts ControllerCore::Impl::Counts() const {
+  ControllerCounts counts{.sessions = static_cast<int64_t>(sessions_.size()),
+                          .launches = static_cast<int64_t>(launches_.size()),
+                          .makes = static_cast<int64_t>(makes_.size()),
+                          .compiles = static_cast<int64_t>(compiles_.size()),
+                          .fetches = static_cast<int64_t>(fetches_.size()),
+                          .queries = static_cast<int64_t>(queries_.size()),
+                          .host_data = static_cast<int64_t>(host_data_wanted_.size())};
+  for (const auto& [id, session] : sessions_) {
+    counts.arrays += static_cast<int64_t>(session->arrays.size());
+    counts.programs += static_cast<int64_t>(session->programs.size());
+  }
+  return counts;
 }
 
 }  // namespace causeway

@@ -44,6 +44,20 @@ struct DeviceView {
   proto::Device device;
 };
 
+// What a core holds, for simulations and tests. Where no session is open and nothing is under way all of it is 0.
+struct ControllerCounts {
+  int64_t sessions = 0;
+  int64_t arrays = 0;
+  int64_t programs = 0;
+  // Answers that are awaited from workers, or host data from the door.
+  int64_t launches = 0;
+  int64_t makes = 0;
+  int64_t compiles = 0;
+  int64_t fetches = 0;
+  int64_t queries = 0;
+  int64_t host_data = 0;
+};
+
 class ControllerCore {
  public:
   explicit ControllerCore(ControllerOptions options);
@@ -76,6 +90,8 @@ class ControllerCore {
   // What tools are shown; `address` is where clients connect, once that is known.
   proto::ClusterStatus Status(absl::Time now) const;
   void SetClientAddress(std::string address);
+
+  ControllerCounts Counts() const;
 
  private:
   class Impl;

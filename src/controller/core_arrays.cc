@@ -56,6 +56,20 @@ absl::Status ControllerCore::Impl::ErrorOf(const RequestHeader& request, const a
   return WithOrigin(error, request.origin);
 }
 
+absl::Status ControllerCore::Impl::CheckNames(const Session& session, const std::vector<ArrayId>& ids) const {
+  if (session.arrays.size() + ids.size() > kMaxArraysPerSession) {
+    return absl::ResourceExhaustedError(absl::StrCat("the session has ", kMaxArraysPerSession, " arrays: delete some"));
+  }
+  absl::flat_hash_set<ArrayId> seen;
+  for (ArrayId id : ids) {
+    if (SessionOf(id) != session.id)
+      return absl::InvalidArgumentError(absl::StrCat(Describe(id), " is of another session"));
+    if (session.arrays.contains(id) || !seen.insert(id).second)
+      return absl::InvalidArgumentError(absl::StrCat("the name of ", Describe(id), " is taken"));
+  }
+  return absl::OkStatus();
+}
+
 void ControllerCore::Impl::Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids,
                                   const absl::Status& why) {
   const absl::Status error = ErrorOf(request, why);
@@ -103,7 +117,7 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
 }
 
 void ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
-                                     absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders,
+                                     std::map<WorkerId, int> reports, std::vector<WorkerId> senders,
                                      const Load::Item& load) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
@@ -138,7 +152,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   absl::StatusOr<Array*> array = ok.ok() ? Add(session, e.array, e.spec) : ok;
   if (!array.ok()) return Refuse(session, e.request, {e.array}, array.status());
 
-  absl::flat_hash_map<WorkerId, int> reports;
+  std::map<WorkerId, int> reports;
   Load::Item load;
   const Sharding& sharding = *e.spec->sharding;
   for (HostPiece& piece : e.pieces) {
@@ -176,7 +190,7 @@ void ControllerCore::Impl::On(PutArray& e) {
       const StreamId stream = NextStream();
       message.mutable_receive_host()->set_stream(Raw(stream));
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
-      if (in_frame) host_data_wanted_[stream] = worker;
+      if (in_frame) host_data_wanted_[stream] = {session.id, worker};
       Send(worker, message);
       out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame,
                          worker == workers.back());
@@ -218,7 +232,7 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
 
 void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array,
                                    CopyPlan plan) {
-  absl::flat_hash_map<WorkerId, int> reports;
+  std::map<WorkerId, int> reports;
   for (WorkerId worker : plan.makers) reports[worker] = 1;
   for (auto& [worker, copy] : plan.messages) {
     proto::ToWorker message;
@@ -247,7 +261,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
                                                        " shards, ", e.devices.size(), " devices are named"));
       }
     }
-    return absl::OkStatus();
+    return CheckNames(session, e.targets);
   };
   if (absl::Status ok = check(); !ok.ok()) return Refuse(session, e.request, e.targets, ok);
   for (size_t i = 0; i < e.sources.size(); ++i) {
@@ -299,7 +313,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
                          "out_shardings for it"));
       }
     }
-    return absl::OkStatus();
+    return CheckNames(session, e.targets);
   };
   if (absl::Status ok = check(); !ok.ok()) return Refuse(session, e.request, e.targets, ok);
   for (size_t i = 0; i < e.sources.size(); ++i) {
@@ -375,6 +389,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
     if (absl::Status ok = CheckAlias(session, target, array); !ok.ok()) return Refuse(session, e.request, ids, ok);
     made.emplace_back(target.array, std::move(array));
   }
+  if (absl::Status ok = CheckNames(session, ids); !ok.ok()) return Refuse(session, e.request, ids, ok);
   for (size_t t = 0; t < e.targets.size(); ++t) {
     const AliasShards::Target& target = e.targets[t];
     absl::StatusOr<Array*> array = Add(session, target.array, target.spec);

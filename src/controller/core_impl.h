@@ -4,6 +4,7 @@
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +48,7 @@ class ControllerCore::Impl {
   void On(Tick& e);
 
   proto::ClusterStatus Status(absl::Time now) const;
+  ControllerCounts Counts() const;
   const Array* FindArray(ArrayId id) const;
   const Program* FindProgram(ProgramId id) const;
   Session* FindSession(SessionId id);
@@ -75,7 +77,7 @@ class ControllerCore::Impl {
   // An array in the making: which workers still have to report how often, and who sends to them.
   struct PendingMake {
     std::shared_ptr<Future> future;
-    absl::flat_hash_map<WorkerId, int> reports;
+    std::map<WorkerId, int> reports;
     std::vector<WorkerId> senders;
     Load::Item load;
   };
@@ -88,6 +90,10 @@ class ControllerCore::Impl {
     RequestHeader request;
     WorkerId worker;
     StreamId stream;
+  };
+  struct WantedHostData {
+    SessionId session;
+    WorkerId worker;
   };
   struct PendingQuery {
     RequestHeader request;
@@ -121,6 +127,10 @@ class ControllerCore::Impl {
   // Adds a new array. INVALID_ARGUMENT: the name is taken, or belongs to another session.
   absl::StatusOr<Array*> Add(Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec);
 
+  // Whether all of `ids` can be added. For requests that are carried out piece by piece, so that nothing is done by one
+  // that is refused.
+  absl::Status CheckNames(const Session& session, const std::vector<ArrayId>& ids) const;
+
   // Makes `ids` hold the error `why` (names that are taken by good arrays stay what they are), and answers with it.
   void Refuse(Session& session, RequestHeader request, const std::vector<ArrayId>& ids, const absl::Status& why);
 
@@ -132,7 +142,7 @@ class ControllerCore::Impl {
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
   void StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
-                 absl::flat_hash_map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
+                 std::map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
 
@@ -151,6 +161,7 @@ class ControllerCore::Impl {
   absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
   void SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e);
   void TellProgram(Program& program);
+  void SendDropProgram(WorkerId worker, ProgramId id);
   void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
   void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
@@ -162,7 +173,7 @@ class ControllerCore::Impl {
   absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
   absl::flat_hash_map<uint64_t, PendingQuery> queries_;
-  absl::flat_hash_map<StreamId, WorkerId> host_data_wanted_;  // in frames
+  absl::flat_hash_map<StreamId, WantedHostData> host_data_wanted_;  // in frames
   // Frames of the launch path, kept for the memory that they have.
   proto::ToWorker launch_frame_;
   proto::ToWorker delete_frame_;

@@ -132,6 +132,7 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
     status = outputs.status();
   }
   if (!status.ok()) {
+    SendDropProgram(program.worker, id);
     session.programs.erase(id);
     return out_->ReplyCompiled(request, status);
   }
@@ -140,15 +141,19 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   out_->ReplyCompiled(request, view);
 }
 
+void ControllerCore::Impl::SendDropProgram(WorkerId worker, ProgramId id) {
+  proto::ToWorker message;
+  message.mutable_drop_programs()->add_programs(Raw(id));
+  Send(worker, message);
+}
+
 void ControllerCore::Impl::On(DropProgram& e) {
   Session& session = *FindSession(e.request.session);
   const auto found = session.programs.find(e.program);
   if (found == session.programs.end() || !found->second.compiled) {
     return out_->ReplyDone(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
-  proto::ToWorker message;
-  message.mutable_drop_programs()->add_programs(Raw(e.program));
-  Send(found->second.worker, message);
+  SendDropProgram(found->second.worker, e.program);
   session.programs.erase(found);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
@@ -172,7 +177,11 @@ absl::Status ControllerCore::Impl::CheckArguments(Session& session, const Launch
   for (size_t i = 0; i < e.arguments.size(); ++i) {
     ASSIGN_OR_RETURN(const Array* array, Usable(session, e.arguments[i]));
     poison.Update(array->KnownError());
-    if (array->spec == nullptr || !poison.ok()) continue;
+    if (!poison.ok()) continue;
+    if (array->spec == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("argument ", i, " of program ", view.info.name(), " is a launch's status, which holds no data"));
+    }
     if (array->placement != program.placement) {
       return absl::InvalidArgumentError(absl::StrCat("argument ", i, " of program ", view.info.name(),
                                                      " lies on other devices than the program runs on"));
@@ -202,6 +211,8 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
         Add(session, is_output ? e.outputs[i] : *e.status, is_output ? view.outputs[i] : nullptr);
     if (!array.ok()) {
       future->Fail(array.status(), *out_);
+      // Those before it are nowhere but here.
+      for (size_t made = 0; made < i; ++made) session.arrays[e.outputs[made]].on_workers = false;
       return Refuse(session, e.request, ResultsOf(e), array.status());
     }
     (*array)->futures.push_back(future);

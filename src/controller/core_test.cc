@@ -207,6 +207,25 @@ TEST_F(CoreTest, WhatDoesNotSayWhichPartsItsShardsAreIsNotCutAnew) {
   EXPECT_EQ(Answer(Wait(A(2))).code(), absl::StatusCode::kUnimplemented);
 }
 
+TEST_F(CoreTest, WhereOneNameIsTakenNothingIsMade) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {0});
+  Handle(CopyArrays{Next(), {A(1), A(1)}, {A(3), A(2)}, {DeviceId{1}}, std::nullopt, false});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  Handle(ReshardArrays{Next(), {A(1), A(1)}, {A(4), A(4)}, {On({1})->sharding, On({1})->sharding}, false});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  Handle(AliasShards{Next(), {{A(5), On({0}), {{A(1), 0}}}, {A(2), On({0}), {{A(1), 0}}}}, {}});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(Sent(kLinkA, proto::ToWorker::kCopy).empty());
+  EXPECT_TRUE(Sent(kLinkA, proto::ToWorker::kAlias).empty());
+  for (int fresh : {3, 4, 5}) {
+    EXPECT_EQ(Answer(Wait(A(fresh))).code(), absl::StatusCode::kInvalidArgument) << "the name holds the error";
+  }
+  ArrayDone(kLinkA, A(2));
+  EXPECT_TRUE(Answer(Wait(A(2))).ok()) << "what had the name is unharmed";
+}
+
 TEST_F(CoreTest, ACopyTellsSenderAndMakerAboutTheSameStream) {
   TwoWorkers();
   Put(A(1), {0});
@@ -302,6 +321,11 @@ TEST_F(CoreTest, ABadLaunchIsRefusedAndItsOutputsHoldTheError) {
   EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "lies on another device";
   Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(1), A(1)}, .outputs = {A(13)}});
   EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "takes one argument";
+  Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(1)}, .outputs = {A(20)}, .status = A(21)});
+  ASSERT_TRUE(Done().ok());
+  out_.sent.clear();
+  Launch(P(1), A(21), A(22));
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "a status is no argument";
   EXPECT_EQ(Answer(Wait(A(10))).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Answer(Wait(A(13))).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(Sent(kLinkA, proto::ToWorker::kLaunch).empty());
@@ -357,6 +381,17 @@ TEST_F(CoreTest, ACompileErrorIsTheCompilersAnswer) {
   Handle(WorkerFrame{kLinkA, message, ""});
   EXPECT_EQ(out_.compiled.at(ticket_).status().message(), "bad module");
   EXPECT_EQ(core_.FindProgram(P(1)), nullptr);
+  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kDropPrograms).size(), 1u) << "the worker forgets it as well";
+}
+
+TEST_F(CoreTest, OutputsOfARefusedLaunchKeepItsErrorWhateverBecomesOfTheWorker) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Compile(P(1), {0}, kLinkA);
+  Handle(LaunchProgram{.request = Next(), .program = P(1), .arguments = {A(1)}, .outputs = {A(2)}, .status = A(1)});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kInvalidArgument) << "the status' name is taken";
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(Answer(Wait(A(2))).code(), absl::StatusCode::kInvalidArgument);
 }
 
 // ---------------------------------------------------------------- where errors come from
@@ -488,6 +523,9 @@ TEST_F(CoreTest, WhoWaitsForACompilerThatDiesIsTold) {
   Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}}});
   Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
   EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(core_.FindProgram(P(1)), nullptr);
+  Handle(LaunchProgram{.request = Next(), .program = P(1)});
+  EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound) << "there is no such program";
 }
 
 TEST_F(CoreTest, AClosedSessionFreesEverythingEverywhere) {
@@ -504,6 +542,14 @@ TEST_F(CoreTest, AClosedSessionFreesEverythingEverywhere) {
   ASSERT_EQ(status.sessions_size(), 1);
   EXPECT_EQ(status.sessions(0).arrays(), 1);
   EXPECT_EQ(status.sessions(0).array_bytes(), 16);
+}
+
+TEST_F(CoreTest, HostDataThatAClosedSessionNeverSentAreNotWaitedFor) {
+  TwoWorkers();
+  Handle(PutArray{Next(), A(1), On({2}), {HostPiece{HostBufferId{7}, {0}, {}, 16, std::nullopt}}});
+  EXPECT_EQ(core_.Counts().host_data, 1);
+  Handle(CloseSession{kSession});
+  EXPECT_EQ(core_.Counts().host_data, 0);
 }
 
 TEST_F(CoreTest, FramesOfAWorkerThatMakeNoSenseHarmNobody) {
