@@ -4,6 +4,7 @@
 #define CAUSEWAY_WORKER_CONTEXT_H_
 
 #include <cstdint>
+#include <map>
 
 #include "absl/time/time.h"
 #include "base/ids.h"
@@ -23,12 +24,20 @@ struct Context {
     if (linked && of == life) out->Send(message);
   }
 
+  // Which life of `peer` is known; 0: none. What was begun with one life must not go on with the next, which knows
+  // nothing of it.
+  uint64_t PeerLife(PeerId peer) const {
+    const auto found = peer_lives.find(peer);
+    return found == peer_lives.end() ? 0 : found->second;
+  }
+
   const int devices;  // local ones
   WorkerActions* out = nullptr;
   absl::Time now;
   Life life{0};
   bool linked = false;
   WorkerId self{-1};
+  std::map<PeerId, uint64_t> peer_lives;  // other workers
   Store store;
   HostMemory hosts;
 };

@@ -143,8 +143,10 @@ void Copies::AddPart(const proto::Copy& message, const proto::Copy::Part& part, 
   if (from_here) users = &reads[{ArrayId{part.source_array()}, part.source_shard()}];
   if (from_here && !to_here) {
     const SessionId session = SessionOf(ArrayId{message.array()});
-    users->push_back(
-        [this, session, part](const absl::StatusOr<HostShard>& source) { SendPart(session, part, source); });
+    const uint64_t life = context_.PeerLife(PeerOf(WorkerId{part.target_worker()}));
+    users->push_back([this, session, part, life](const absl::StatusOr<HostShard>& source) {
+      SendPart(session, part, life, source);
+    });
     return;
   }
   if (!to_here) return;
@@ -214,8 +216,11 @@ void Copies::StartRead(SessionId session, ArrayId array, int shard, std::vector<
                });
 }
 
-void Copies::SendPart(SessionId session, const proto::Copy::Part& part, const absl::StatusOr<HostShard>& source) {
+void Copies::SendPart(SessionId session, const proto::Copy::Part& part, uint64_t peer_life,
+                      const absl::StatusOr<HostShard>& source) {
   const PeerId peer = PeerOf(WorkerId{part.target_worker()});
+  // The shard that this is a piece of went with the worker; the one that returned does not wait for it.
+  if (context_.PeerLife(peer) != peer_life) return;
   const StreamId id{part.stream()};
   if (!source.ok()) return context_.out->RefuseToSend(peer, id, part.bytes(), source.status());
   const absl::StatusOr<ByteRuns> runs = RunsOf(part, source->shape, part.source_box());

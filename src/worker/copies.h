@@ -43,6 +43,9 @@ class Copies {
   void DropSession(SessionId session, const absl::Status& why);
   void DropAll(const absl::Status& why);
 
+  // Shards that are being put together, and copies of pieces.
+  int64_t size() const { return static_cast<int64_t>(targets_.size() + pieces_.size()); }
+
  private:
   enum class TargetKey : uint64_t {};
 
@@ -75,7 +78,9 @@ class Copies {
   void AddPart(const proto::Copy& message, const proto::Copy::Part& part, const TargetsByShard& targets,
                SourceReads& reads);
   void ReceivePart(TargetKey key, const proto::Copy::Part& part);
-  void SendPart(SessionId session, const proto::Copy::Part& part, const absl::StatusOr<HostShard>& source);
+  // `peer_life` is that of the receiver when it was asked to receive.
+  void SendPart(SessionId session, const proto::Copy::Part& part, uint64_t peer_life,
+                const absl::StatusOr<HostShard>& source);
   void PlacePart(TargetKey key, const proto::Copy::Part& part, const absl::StatusOr<HostShard>& source);
   void CopyWhole(TargetKey key, const proto::Copy::Part& part);
   void OnSourcePlaced(TargetKey key);

@@ -1,6 +1,8 @@
 #include "worker/core.h"
 
+#include <list>
 #include <map>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -40,6 +42,26 @@ class WorkerCore::Impl {
     Settle();
   }
 
+  CoreCounts Counts() const {
+    const absl::Span<const int64_t> bytes = context_.store.device_bytes();
+    const absl::Span<const int64_t> buffers = context_.store.device_buffers();
+    return {.arrays = context_.store.array_count(),
+            .programs = programs_.size(),
+            .compiling = programs_.compiling(),
+            .questions = static_cast<int64_t>(questions_.size()),
+            .launches = launches_.size(),
+            .makes = makes_.size(),
+            .reads = reads_.size(),
+            .puts = puts_.size(),
+            .copies = copies_.size(),
+            .streams = streams_.size(),
+            .waiting_for_room = context_.hosts.waiting(),
+            .host_bytes = context_.hosts.used_bytes(),
+            .pools = context_.hosts.pool_use(),
+            .device_bytes = {bytes.begin(), bytes.end()},
+            .device_buffers = {buffers.begin(), buffers.end()}};
+  }
+
  private:
   void On(LinkUp&);
   void On(LinkLost&);
@@ -67,8 +89,18 @@ class WorkerCore::Impl {
 
   void DropEverything(const absl::Status& why);
   void DropPeers();
+  void Refuse(Life life, const proto::Query& query, const absl::Status& why);
+
+  // Asks what no longer waits for the compiler.
+  void AskAboutPrograms();
   void Settle();
 
+  // About a program, which may still be in the compiler's hands.
+  struct Question {
+    Life life;
+    proto::Query query;
+    ProgramRef program;
+  };
   struct Peer {
     std::string address;
     uint64_t key;
@@ -87,6 +119,7 @@ class WorkerCore::Impl {
   Puts puts_;
   Copies copies_;
   Fetches fetches_;
+  std::list<Question> questions_;
   std::map<PeerId, Peer> peers_;  // other workers
 };
 
@@ -109,6 +142,7 @@ void WorkerCore::Impl::DropEverything(const absl::Status& why) {
   streams_.DropAll(why);
   puts_.DropAll(why);
   copies_.DropAll(why);
+  questions_.clear();
   context_.store.DropAll();
   programs_.DropAll();
   DropPeers();
@@ -117,6 +151,7 @@ void WorkerCore::Impl::DropEverything(const absl::Status& why) {
 void WorkerCore::Impl::DropPeers() {
   for (const auto& [peer, known] : peers_) context_.out->DropPeer(peer);
   peers_.clear();
+  context_.peer_lives.clear();
   context_.out->DropPeer(kControllerPeer);
 }
 
@@ -142,6 +177,8 @@ void WorkerCore::Impl::On(const proto::Peers& message) {
     if (known == peers_.end() || known->second != peer) context_.out->SetPeer(id, peer.address, peer.key);
   }
   peers_ = std::move(now);
+  context_.peer_lives.clear();
+  for (const auto& [id, peer] : peers_) context_.peer_lives[id] = peer.incarnation;
 }
 
 // ---------------------------------------------------------------- frames
@@ -211,6 +248,7 @@ void WorkerCore::Impl::On(const proto::DropSession& message) {
   streams_.DropSession(session, why);
   puts_.DropSession(session, why);
   copies_.DropSession(session, why);
+  questions_.remove_if([session](const Question& question) { return SessionOf(question.program->id) == session; });
   context_.store.DropSession(session);
   programs_.DropSession(session);
 }
@@ -238,17 +276,16 @@ void WorkerCore::Impl::On(const proto::Fail& message) {
 }
 
 void WorkerCore::Impl::On(const proto::Query& message) {
-  std::optional<ProgramKey> key;
   absl::Status ok;
   if (message.what_case() == proto::Query::kProgramText || message.what_case() == proto::Query::kCostAnalysis) {
     const bool text = message.what_case() == proto::Query::kProgramText;
-    const absl::StatusOr<ProgramRef> program =
+    absl::StatusOr<ProgramRef> program =
         programs_.Find(ProgramId{text ? message.program_text() : message.cost_analysis()});
-    ok = program.status();
-    if (program.ok() && (*program)->state != Program::State::kCompiled) {
-      ok = absl::FailedPreconditionError("the program is not compiled");
+    if (program.ok()) {
+      questions_.push_back({context_.life, message, *std::move(program)});
+      return AskAboutPrograms();
     }
-    if (ok.ok()) key = (*program)->key;
+    ok = program.status();
   } else if (message.what_case() == proto::Query::kDefaultLayout) {
     const int device = message.default_layout().device();
     if (device < 0 || device >= context_.devices) {
@@ -257,18 +294,40 @@ void WorkerCore::Impl::On(const proto::Query& message) {
   } else {
     ok = absl::UnimplementedError("this worker does not know what is asked; it is older than its controller");
   }
-  if (ok.ok()) return context_.out->Ask(context_.life, message, key);
+  if (ok.ok()) return context_.out->Ask(context_.life, message, std::nullopt);
+  Refuse(context_.life, message, ok);
+}
+
+void WorkerCore::Impl::Refuse(Life life, const proto::Query& query, const absl::Status& why) {
   proto::ToController answer;
-  answer.mutable_query_done()->set_query(message.query());
-  *answer.mutable_query_done()->mutable_status() = ToProto(ok);
-  context_.Report(context_.life, answer);
+  answer.mutable_query_done()->set_query(query.query());
+  *answer.mutable_query_done()->mutable_status() = ToProto(why);
+  context_.Report(life, answer);
+}
+
+void WorkerCore::Impl::AskAboutPrograms() {
+  for (auto question = questions_.begin(); question != questions_.end();) {
+    const Program& program = *question->program;
+    if (program.state == Program::State::kCompiling) {
+      ++question;
+      continue;
+    }
+    if (program.state == Program::State::kCompiled) {
+      context_.out->Ask(question->life, question->query, program.key);
+    } else {
+      Refuse(question->life, question->query, program.error);
+    }
+    question = questions_.erase(question);
+  }
 }
 
 // ---------------------------------------------------------------- completions
 
 void WorkerCore::Impl::On(CompileDone& event) {
   const ProgramRef program = programs_.OnCompileDone(std::move(event));
-  if (program != nullptr) launches_.OnCompiled(*program);
+  if (program == nullptr) return;
+  launches_.OnCompiled(*program);
+  AskAboutPrograms();
 }
 
 void WorkerCore::Impl::On(Answered& event) {
@@ -298,5 +357,7 @@ WorkerCore::WorkerCore(const CoreOptions& options, proto::Hello hello)
 WorkerCore::~WorkerCore() = default;
 
 void WorkerCore::Handle(Event event, absl::Time now, WorkerActions& out) { impl_->Handle(std::move(event), now, out); }
+
+CoreCounts WorkerCore::Counts() const { return impl_->Counts(); }
 
 }  // namespace causeway::worker

@@ -17,10 +17,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "proto/control.pb.h"
 #include "worker/events.h"
+#include "worker/host_memory.h"
 
 namespace causeway::worker {
 
@@ -28,6 +30,25 @@ struct CoreOptions {
   // Host memory for what clients send, for what they fetch and for what other arrays take: so much for each. What is
   // above it waits for its turn.
   int64_t staging_bytes = int64_t{1} << 30;
+};
+
+// What a core holds, for simulations and tests. Where no session is open and nothing is under way all of it is 0.
+struct CoreCounts {
+  int64_t arrays = 0;  // that have names here
+  int64_t programs = 0;
+  int64_t compiling = 0;
+  int64_t questions = 0;  // that wait for the compiler
+  int64_t launches = 0;
+  int64_t makes = 0;  // shards in the making, and reports that wait for them
+  int64_t reads = 0;
+  int64_t puts = 0;    // that wait for their data
+  int64_t copies = 0;  // targets that wait for pieces, and pieces
+  int64_t streams = 0;
+  int64_t waiting_for_room = 0;
+  int64_t host_bytes = 0;
+  std::vector<PoolUse> pools;  // of host memory
+  std::vector<int64_t> device_bytes;
+  std::vector<int64_t> device_buffers;
 };
 
 class WorkerCore {
@@ -40,6 +61,8 @@ class WorkerCore {
 
   // Handles one event. `now` never goes back.
   void Handle(Event event, absl::Time now, WorkerActions& out);
+
+  CoreCounts Counts() const;
 
  private:
   class Impl;

@@ -93,6 +93,20 @@ bool HostMemory::Settle() {
   return served;
 }
 
+int64_t HostMemory::waiting() const {
+  int64_t waiting = 0;
+  for (const PoolState& pool : pools_) waiting += static_cast<int64_t>(pool.waiting.size());
+  return waiting;
+}
+
+std::vector<PoolUse> HostMemory::pool_use() const {
+  std::vector<PoolUse> use;
+  for (const PoolState& pool : pools_) {
+    use.push_back({pool.used_bytes, static_cast<int64_t>(pool.used_by.size())});
+  }
+  return use;
+}
+
 void HostMemory::Sweep() {
   for (HostKey key : gone_) out_->DropHost(key);
   gone_.clear();

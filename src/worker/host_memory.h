@@ -63,6 +63,11 @@ class Host {
 
 using HostRef = std::shared_ptr<Host>;
 
+struct PoolUse {
+  int64_t bytes = 0;
+  int64_t sessions = 0;  // that have some of it
+};
+
 class HostMemory {
  public:
   // `limit_bytes` is what may be in use of one pool, but for one piece of each session.
@@ -95,6 +100,12 @@ class HostMemory {
 
   // Bytes allocated and not given back.
   int64_t used_bytes() const { return used_bytes_; }
+
+  // Sessions that wait for room, pool by pool.
+  int64_t waiting() const;
+
+  // What is in use of each pool.
+  std::vector<PoolUse> pool_use() const;
 
  private:
   friend class Host;

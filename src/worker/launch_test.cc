@@ -363,6 +363,20 @@ TEST(Donation, WaitsForReadsThatCameBefore) {
   EXPECT_THAT(h.executes, SizeIs(1));
 }
 
+TEST(Donation, OfWhatIsStillBeingMadeSaysNothingAboutItsMaking) {
+  for (const absl::Status& made : {absl::OkStatus(), absl::InternalError("cable cut")}) {
+    Harness h(1);
+    h.Compile(kProgram, {0}, Donating(0));
+    h.Put(kX, {{0, 0}});
+    h.Launch(1, kProgram, {kX}, {kY});
+    h.Do(BufferMade{h.made[0].buffer, 16});
+    h.Return(h.executes[0], 8);
+    EXPECT_THAT(h.sent, IsEmpty()) << "made is not ready, and taken is not failed";
+    h.Do(BufferReady{h.made[0].buffer, made});
+    EXPECT_EQ(h.Only().array_done().status().message(), made.message());
+  }
+}
+
 TEST(Donation, NonDonatableArgumentsStay) {
   Harness h(1);
   h.Compile(kProgram, {0}, Donating(0));
@@ -533,6 +547,28 @@ TEST(Query, IsPutToThePluginOrAnsweredWithWhatIsWrong) {
   message.mutable_query()->mutable_default_layout()->set_device(7);
   h.Frame(message);
   EXPECT_EQ(h.Only().query_done().status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(Query, AboutAProgramWaitsForTheCompiler) {
+  Harness h(1);
+  proto::ToWorker message;
+  message.mutable_query()->set_query(5);
+  message.mutable_query()->set_program_text(kProgram);
+  h.StartCompile(kProgram, {0});
+  h.Frame(message);
+  EXPECT_THAT(h.asked, IsEmpty());
+  EXPECT_THAT(h.sent, IsEmpty());
+  h.Do(CompileDone{h.compiles[0].program, proto::ProgramInfo(), absl::ZeroDuration()});
+  EXPECT_THAT(h.asked, SizeIs(1));
+
+  h.sent.clear();
+  const uint64_t broken = ProgramNumber(2);
+  h.StartCompile(broken, {0});
+  message.mutable_query()->set_cost_analysis(broken);
+  h.Frame(message);
+  h.Do(CompileDone{h.compiles[1].program, absl::InvalidArgumentError("no such op"), absl::ZeroDuration()});
+  ASSERT_THAT(h.sent, SizeIs(2));
+  EXPECT_EQ(h.sent[1].query_done().status().message(), "no such op");
 }
 
 TEST(Peers, AreToldToTheDataPlaneAsTheyChange) {

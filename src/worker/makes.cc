@@ -44,8 +44,8 @@ void Makes::Send(const Report& report) {
   proto::ArrayDone& done = *message.mutable_array_done();
   done.set_array(Raw(report.array));
   for (const BufferRef& buffer : report.buffers) {
-    if (!buffer->failed()) continue;
-    *done.mutable_status() = ToProto(buffer->error());
+    if (buffer->making_error().ok()) continue;
+    *done.mutable_status() = ToProto(buffer->making_error());
     break;
   }
   context_.Report(report.life, message);

@@ -40,6 +40,9 @@ class Makes {
   // What is still promised under this array's name will not come.
   void Fail(ArrayId array, const absl::Status& why);
 
+  // Shards in the making, and reports that wait for them.
+  int64_t size() const { return static_cast<int64_t>(making_.size() + reports_.size()); }
+
  private:
   struct Making {
     BufferRef buffer;

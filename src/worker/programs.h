@@ -63,6 +63,9 @@ class Programs {
   // At the end of every event: gives back what nobody uses any more.
   void Sweep();
 
+  int64_t size() const { return static_cast<int64_t>(programs_.size()); }
+  int64_t compiling() const { return static_cast<int64_t>(compiling_.size()); }
+
  private:
   friend struct Program;
 

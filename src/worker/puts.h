@@ -37,6 +37,9 @@ class Puts {
   void DropSession(SessionId session, const absl::Status& why);
   void DropAll(const absl::Status& why);
 
+  // Puts that wait for their data.
+  int64_t size() const { return static_cast<int64_t>(pending_.size()); }
+
  private:
   enum class PutKey : uint64_t {};
 

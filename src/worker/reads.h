@@ -46,6 +46,8 @@ class Reads {
   void DropSession(SessionId session);
   void DropAll();
 
+  int64_t size() const { return static_cast<int64_t>(reads_.size()); }
+
  private:
   enum class ReadKey : uint64_t {};
 

@@ -49,12 +49,17 @@ void Store::Place(const BufferRef& buffer, int64_t bytes) {
 }
 
 void Store::SetReady(const BufferRef& buffer) {
+  if (buffer->taken_) Wake(buffer->when_settled_, true);
   if (buffer->state_ != Buffer::State::kPlaced) return;
   buffer->state_ = Buffer::State::kReady;
   Wake(buffer->when_settled_, true);
 }
 
 void Store::Fail(const BufferRef& buffer, const absl::Status& why) {
+  if (buffer->taken_ && !buffer->when_settled_.empty()) {
+    buffer->making_error_ = why;
+    Wake(buffer->when_settled_, false);
+  }
   if (buffer->state_ == Buffer::State::kReady || buffer->failed()) return;
   buffer->state_ = Buffer::State::kFailed;
   buffer->error_ = WithOrigin(why, buffer->origin_);
@@ -67,8 +72,8 @@ void Store::Consume(const BufferRef& buffer) {
   if (buffer->failed()) return;
   buffer->state_ = Buffer::State::kFailed;
   buffer->error_ = absl::FailedPreconditionError("the buffer was donated to a launch");
+  buffer->taken_ = true;
   Release(*buffer);
-  Wake(buffer->when_settled_, false);
 }
 
 void Store::EndRead(const BufferRef& buffer) {

@@ -61,6 +61,9 @@ class Buffer {
   // Why it failed. OK in every other state.
   const absl::Status& error() const { return error_; }
 
+  // Why it could not be made. OK also where it was made and then taken by a launch.
+  const absl::Status& making_error() const { return taken_ ? making_error_ : error_; }
+
  private:
   friend class Store;
 
@@ -70,10 +73,12 @@ class Buffer {
   const uint64_t origin_;  // of its making, for the error that it may become
   State state_ = State::kPromised;
   bool in_memory_ = false;  // counted in the accounts
+  bool taken_ = false;      // a launch has consumed it; it may not have been computed by then
   bool donated_ = false;    // a launch that is queued or has run takes it: no name reaches it any more
   int reads_ = 0;           // not over yet
   int64_t bytes_ = 0;
   absl::Status error_;
+  absl::Status making_error_;  // where it was taken
   std::vector<Continuation> when_placed_;
   std::vector<Continuation> when_settled_;
   std::vector<Continuation> when_unread_;
@@ -106,7 +111,8 @@ class Store {
   // A launch takes the buffer: names do not reach it any more, while whoever captured it before still may use it.
   void Donate(const BufferRef& buffer) { buffer->donated_ = true; }
 
-  // The launch has taken it: it is as good as failed, and its memory is not ours any more.
+  // The launch has taken it: it is as good as failed, and its memory is not ours any more. Who waits for it to be
+  // settled goes on waiting until it is known how its making ended, so that a report about that is true.
   void Consume(const BufferRef& buffer);
 
   // Between these two the buffer's contents are needed: no launch that takes it starts.
@@ -147,6 +153,7 @@ class Store {
 
   absl::Span<const int64_t> device_bytes() const { return device_bytes_; }
   absl::Span<const int64_t> device_buffers() const { return device_buffers_; }
+  int64_t array_count() const { return static_cast<int64_t>(arrays_.size()); }
 
  private:
   friend class Buffer;

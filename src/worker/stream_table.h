@@ -33,6 +33,8 @@ class StreamTable {
   void DropSession(SessionId session, const absl::Status& why);
   void DropAll(const absl::Status& why);
 
+  int64_t size() const { return static_cast<int64_t>(streams_.size()); }
+
  private:
   struct Stream {
     SessionId session;

@@ -528,6 +528,29 @@ TEST(Copy, SizesThatNoMachineHasAreErrors) {
   EXPECT_GT(h.Ping().host_bytes(), 0);
 }
 
+TEST(Copy, NothingIsSentToALaterLifeOfTheReceiver) {
+  Harness h(1);
+  const auto peers = [&](uint64_t incarnation) {
+    proto::ToWorker message;
+    proto::Peers::Peer& peer = *message.mutable_peers()->add_peers();
+    peer.set_worker(1);
+    peer.set_incarnation(incarnation);
+    h.Frame(message);
+  };
+  peers(1);
+  h.Compile(kProgram, {0});
+  h.Launch(1, kProgram, {}, {kX});
+  h.Frame(CopyMessage(kY).Part(kX, 0, 0, 1, 4, /*stream=*/6).message());
+  h.Frame(CopyMessage(kZ).Part(kX, 0, 0, 1, 4, /*stream=*/7).message());
+  peers(2);
+  h.Frame(CopyMessage(Array(4)).Part(kX, 0, 0, 1, 4, /*stream=*/8).message());
+  h.Return(h.executes[0], 16, absl::OkStatus());
+  for (const auto& [host, buffer] : std::exchange(h.views, {})) h.Do(Viewed{host, DType::kF32, {4}, true});
+  ASSERT_THAT(h.sends, SizeIs(1)) << "the others would wait for ever, with their memory";
+  EXPECT_EQ(h.sends[0].id, StreamId{8});
+  EXPECT_THAT(h.send_refusals, IsEmpty());
+}
+
 TEST(Copy, FailEndsIt) {
   Harness h(1);
   h.Frame(CopyMessage(kY).Make(0, 0, 4, 1).Part(kX, 1, 0, 0, 4, /*stream=*/5).message());
