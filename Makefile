@@ -28,8 +28,13 @@ test: build lint ## what has to pass before a change goes in
 	@$(PYTHON) -m pytest tests
 
 .PHONY: test-full
-test-full: test asan tsan ## test, the sanitizers, and the slow tests
+test-full: test asan tsan sim ## test, the sanitizers, and the slow tests
 	@$(PYTHON) -m pytest tests -m full
+
+SIM_SEEDS := 5000
+.PHONY: sim
+sim: build ## run SIM_SEEDS seeds of the simulator
+	@build/release/tools/causeway_sim --seeds $(SIM_SEEDS)
 
 .PHONY: bench
 bench: build ## run the benchmarks

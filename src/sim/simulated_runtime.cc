@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "sim/contents.h"
 #include "sim/timer_thread.h"
 #include "worker/shapes.h"
 
@@ -42,13 +43,14 @@ class SimulatedBuffer final : public DeviceBuffer {
     done(status);
   }
 
-  // Once.
-  void Resolve(const absl::Status& status) {
+  // Once. `contents` may be null.
+  void Resolve(const absl::Status& status, ContentsRef contents) {
     std::vector<StatusCallback> waiting;
     {
       MutexLock lock(&mutex_);
       resolved_ = true;
       status_ = status;
+      contents_ = std::move(contents);
       waiting.swap(waiting_);
     }
     for (StatusCallback& done : waiting) done(status);
@@ -64,6 +66,12 @@ class SimulatedBuffer final : public DeviceBuffer {
     donated_ = true;
   }
 
+  // What it holds, once it is ready. Null: nothing that can be read.
+  ContentsRef contents() {
+    MutexLock lock(&mutex_);
+    return contents_;
+  }
+
  private:
   static absl::Status DonatedError() { return absl::InvalidArgumentError("the buffer was donated to a launch"); }
 
@@ -74,24 +82,51 @@ class SimulatedBuffer final : public DeviceBuffer {
   bool resolved_ ABSL_GUARDED_BY(mutex_) = false;
   bool donated_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  ContentsRef contents_ ABSL_GUARDED_BY(mutex_);
   std::vector<StatusCallback> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 
 using SimulatedBufferPtr = std::shared_ptr<SimulatedBuffer>;
 
-class SimulatedProgramObject final : public DeviceProgram {
+class SimulatedProgramObject final : public DeviceProgram, public std::enable_shared_from_this<SimulatedProgramObject> {
  public:
   SimulatedProgramObject(proto::ProgramInfo info, std::vector<int> devices)
-      : info_(std::move(info)), devices_(std::move(devices)) {}
+      : info_(std::move(info)), devices_(std::move(devices)) {
+    for (const proto::OutputInfo& output : info_.outputs()) {
+      tiles_.push_back(TilesOf(output, static_cast<int>(devices_.size())));
+    }
+  }
   const proto::ProgramInfo& info() const override { return info_; }
   const std::vector<int>& devices() const override { return devices_; }
+
+  // The tile of an output that a device holds.
+  int64_t TileOf(int output, int device) const { return tiles_[output][device]; }
 
  private:
   const proto::ProgramInfo info_;
   const std::vector<int> devices_;
+  std::vector<std::vector<int64_t>> tiles_;
 };
 
 struct Launch {
+  // Of the outputs, each by device and then by output. Null contents where there are none.
+  std::vector<ContentsRef> Compute() const {
+    std::vector<ContentsRef> contents(outputs.size());
+    if (program == nullptr || !status.ok()) return contents;
+    std::vector<ContentsRef> taken;
+    for (const SimulatedBufferPtr& argument : arguments) taken.push_back(argument->contents());
+    const uint64_t digest = LaunchDigest(program->info().name(), taken);
+    const int count = program->info().outputs_size();
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const int output = static_cast<int>(i) % count;
+      const int device = static_cast<int>(i) / count;
+      contents[i] = OutputContents(digest, output, program->TileOf(output, device), outputs[i]->size_bytes());
+    }
+    return contents;
+  }
+
+  std::shared_ptr<const SimulatedProgramObject> program;  // null where there are no contents
+  std::vector<SimulatedBufferPtr> arguments;              // likewise empty
   std::vector<int> devices;
   int arguments_left = 0;  // that are not ready yet
   bool started = false;
@@ -155,7 +190,8 @@ class Devices : public std::enable_shared_from_this<Devices> {
         if (!queues_[device].empty()) StartIfPossible(std::shared_ptr<Launch>(queues_[device].front()));
       }
     }
-    for (const SimulatedBufferPtr& output : launch->outputs) output->Resolve(launch->status);
+    const std::vector<ContentsRef> contents = launch->Compute();
+    for (size_t i = 0; i < contents.size(); ++i) launch->outputs[i]->Resolve(launch->status, contents[i]);
     launch->done(launch->status);
   }
 
@@ -185,7 +221,11 @@ proto::Hello Description(const SimulatedRuntimeOptions& options) {
 class SimulatedRuntime final : public DeviceRuntime {
  public:
   explicit SimulatedRuntime(SimulatedRuntimeOptions options)
-      : description_(Description(options)), devices_(std::make_shared<Devices>(std::move(options))) {}
+      : description_(Description(options)),
+        contents_(options.contents),
+        host_view_(options.contents && options.host_view),
+        host_outcome_(options.host_outcome),
+        devices_(std::make_shared<Devices>(std::move(options))) {}
   ~SimulatedRuntime() override { devices_->Stop(); }
 
   const proto::Hello& Describe() const override { return description_; }
@@ -200,8 +240,14 @@ class SimulatedRuntime final : public DeviceRuntime {
   void ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t> byte_strides, absl::Span<char> target,
               StatusCallback done) override;
 
-  absl::StatusOr<HostBytes> HostView(std::shared_ptr<DeviceBuffer>) override {
-    return absl::FailedPreconditionError("simulated buffers have no memory to look at; copy with ToHost");
+  absl::StatusOr<HostBytes> HostView(std::shared_ptr<DeviceBuffer> buffer) override {
+    auto& simulated = static_cast<SimulatedBuffer&>(*buffer);
+    RETURN_IF_ERROR(simulated.CheckUsable());
+    const ContentsRef contents = simulated.contents();
+    if (!host_view_ || contents == nullptr) {
+      return absl::FailedPreconditionError("there is no memory to look at; copy with ToHost");
+    }
+    return HostBytes{contents, contents->bytes};
   }
 
   absl::StatusOr<std::shared_ptr<DeviceBuffer>> CopyTo(DeviceBuffer& buffer, int device,
@@ -236,6 +282,9 @@ class SimulatedRuntime final : public DeviceRuntime {
   }
 
   const proto::Hello description_;
+  const bool contents_;
+  const bool host_view_;
+  const std::function<absl::Status(absl::string_view)> host_outcome_;
   const std::shared_ptr<Devices> devices_;
 };
 
@@ -285,6 +334,10 @@ absl::StatusOr<Execution> SimulatedRuntime::Execute(
   }
 
   auto launch = std::make_shared<Launch>();
+  if (contents_) {
+    launch->program = static_cast<SimulatedProgramObject&>(program).shared_from_this();
+    launch->arguments = all;
+  }
   launch->devices = program.devices();
   launch->status = devices_->Outcome(info);
   launch->done = std::move(done);
@@ -313,20 +366,26 @@ absl::StatusOr<std::shared_ptr<DeviceBuffer>> SimulatedRuntime::FromHost(HostByt
     return absl::InvalidArgumentError(absl::StrCat(host.bytes.size(), " bytes for an array that takes ", span));
   }
   auto buffer = std::make_shared<SimulatedBuffer>(shape.dtype, shape.dims);
-  buffer->Resolve(absl::OkStatus());
+  const absl::string_view bytes(host.bytes.data(), host.bytes.size());
+  buffer->Resolve(host_outcome_ == nullptr ? absl::OkStatus() : host_outcome_(bytes),
+                  contents_ ? std::make_shared<const Contents>(Gather(shape, host.bytes.data())) : nullptr);
   return buffer;
 }
 
 void SimulatedRuntime::ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t> byte_strides,
                               absl::Span<char> target, StatusCallback done) {
-  const absl::StatusOr<int64_t> span =
-      worker::SpanBytes({buffer->dtype(), buffer->dims(), {byte_strides.begin(), byte_strides.end()}});
+  HostShape shape{buffer->dtype(), buffer->dims(), {byte_strides.begin(), byte_strides.end()}};
+  const absl::StatusOr<int64_t> span = worker::SpanBytes(shape);
   if (!span.ok()) return done(span.status());
   if (*span != static_cast<int64_t>(target.size())) {
     return done(absl::InvalidArgumentError(absl::StrCat("room for ", target.size(), " bytes, not ", *span)));
   }
-  buffer->OnReady([target, done = std::move(done)](const absl::Status& status) {
-    if (status.ok() && !target.empty()) std::memset(target.data(), 0, target.size());
+  auto& simulated = static_cast<SimulatedBuffer&>(*buffer);
+  buffer->OnReady([&simulated, target, shape = std::move(shape), done = std::move(done)](const absl::Status& status) {
+    if (status.ok() && !target.empty()) {
+      std::memset(target.data(), 0, target.size());
+      if (const ContentsRef contents = simulated.contents()) Scatter(contents->bytes, shape, target.data());
+    }
     done(status);
   });
 }
@@ -334,9 +393,11 @@ void SimulatedRuntime::ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<c
 absl::StatusOr<std::shared_ptr<DeviceBuffer>> SimulatedRuntime::CopyTo(DeviceBuffer& buffer, int device,
                                                                        const std::string& memory_kind) {
   RETURN_IF_ERROR(CheckPlace(device, memory_kind));
-  RETURN_IF_ERROR(static_cast<SimulatedBuffer&>(buffer).CheckUsable());
+  auto& source = static_cast<SimulatedBuffer&>(buffer);
+  RETURN_IF_ERROR(source.CheckUsable());
   auto copy = std::make_shared<SimulatedBuffer>(buffer.dtype(), buffer.dims());
-  buffer.OnReady([copy](const absl::Status& status) { copy->Resolve(status); });
+  // Called by `source`, or never.
+  buffer.OnReady([copy, &source](const absl::Status& status) { copy->Resolve(status, source.contents()); });
   return copy;
 }
 

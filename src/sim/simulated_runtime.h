@@ -1,5 +1,5 @@
-// Devices that are not there: a DeviceRuntime whose launches take a fixed time and whose buffers have sizes but no
-// data.
+// Devices that are not there: a DeviceRuntime whose launches take a fixed time and whose buffers have sizes, but data
+// only where `contents` asks for them.
 //
 //   SimulatedRuntimeOptions options;
 //   options.devices = 8;
@@ -8,8 +8,7 @@
 //   auto program = runtime->Compile(SimulatedProgram(info, {0, 1}));
 //
 // A device runs its launches one after the other, in the order in which they were given to it; a launch on several
-// devices starts when it is the next on all of them and its arguments are ready, and leaves them together. Reading a
-// buffer gives zeros.
+// devices starts when it is the next on all of them and its arguments are ready, and leaves them together.
 //
 // Threading: thread-safe. Callbacks come where `run_after` calls, or on the calling thread, never under a lock.
 // Lifetime: as DeviceRuntime; what `run_after` holds may outlive the runtime.
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "worker/device_runtime.h"
 
@@ -38,6 +38,16 @@ struct SimulatedRuntimeOptions {
 
   // What becomes of a launch of this program. Empty: all succeed.
   std::function<absl::Status(const proto::ProgramInfo& program)> outcome;
+
+  // What becomes of a buffer made from these bytes. Empty: it is ready.
+  std::function<absl::Status(absl::string_view host)> host_outcome;
+
+  // Buffers hold bytes: those of the host, and what contents.h says that launches make. Otherwise they read as zeros
+  // and take no memory.
+  bool contents = false;
+
+  // The host can look at buffers that hold bytes (HostView), as it can at those of CPU devices.
+  bool host_view = false;
 };
 
 std::unique_ptr<DeviceRuntime> MakeSimulatedRuntime(SimulatedRuntimeOptions options);
