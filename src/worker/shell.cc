@@ -379,6 +379,8 @@ void WorkerShell::Impl::ReadBack(HostKey host, BufferKey buffer, const std::vect
   const std::shared_ptr<HostBlock> block = hosts_.at(host);
   if (absl::Status ok = block->Check(0); !ok.ok()) return Enter(HostFilled{host, ok});
   const absl::Span<char> target(block->writable, block->bytes.size());
+  // Strides may leave gaps, which nobody writes: what was in this memory before may be another session's.
+  if (!byte_strides.empty()) std::fill(target.begin(), target.end(), 0);
   runtime_.ToHost(buffers_.at(buffer), byte_strides, target,
                   in_flight_.Track([this, host, block, source = buffers_.at(buffer)](absl::Status status) {
                     Enter(HostFilled{host, std::move(status)});
