@@ -44,6 +44,10 @@ bench: build ## run the benchmarks
 soak: build ## run mixed work for SOAK_MINUTES (3), and see that nothing grows
 	@$(PYTHON) tests/soak/run.py --minutes $(or $(SOAK_MINUTES),3)
 
+.PHONY: chaos
+chaos: build ## kill, stop and restart a cluster's processes under load (CHAOS_MINUTES=3, ARGS="--seed 7")
+	@$(PYTHON) tests/chaos/run.py $(ARGS)
+
 .PHONY: conformance
 conformance: build ## run JAX's own tests through Causeway
 	@$(PYTHON) tests/conformance/run.py

@@ -20,6 +20,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from typing import IO
 
 from causeway.binary import find_binary
 
-_START_TIMEOUT_S = 60
+START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 5.0
 _LOG_TAIL_LINES = 20
 _MAX_SOCKET_PATH = 100  # the system's limit is 107 bytes
@@ -81,13 +82,11 @@ class EmbeddedCluster:
         os.register_at_fork(after_in_child=self._disown)
 
     @classmethod
-    def start(cls, sizes: Sizes, timeout_s: float | None = None) -> EmbeddedCluster:
+    def start(cls, sizes: Sizes, timeout_s: float = START_TIMEOUT_S) -> EmbeddedCluster:
         """Starts a cluster and waits until all of its devices are there.
 
         Raises ClusterStartError, or BinaryNotFound; nothing is left behind then but a log in CAUSEWAY_LOG_DIR.
         """
-        if timeout_s is None:
-            timeout_s = positive_number("CAUSEWAY_START_TIMEOUT", _START_TIMEOUT_S)
         binary = find_binary()
         folder = _private_folder()
         log_folder = _log_folder(folder)
@@ -128,6 +127,16 @@ class EmbeddedCluster:
     def running(self) -> bool:
         """Whether this process has the cluster, and it has not ended."""
         return os.getpid() == self._owner and self._process.poll() is None
+
+    def wait_until_reachable(self, timeout_s: float) -> bool:
+        """Waits until its controller listens. False: the cluster has ended, or it was not there in time."""
+        deadline = time.monotonic() + timeout_s
+        while self.running() and time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(self.address.removeprefix("grpc://unix:"))
+                return True
+            time.sleep(0.05)
+        return False
 
     def stop(self) -> None:
         """Stops the cluster now. Does nothing in a forked child, or the second time."""

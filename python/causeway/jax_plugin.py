@@ -14,6 +14,7 @@ import contextlib
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,23 @@ from jax.extend import backend
 from jaxlib import utils as jaxlib_utils
 
 from causeway import jax_versions
-from causeway.embedded import EmbeddedCluster, Sizes, client_url, positive_number
+from causeway.embedded import START_TIMEOUT_S, EmbeddedCluster, Sizes, client_url, positive_number
 
 PLATFORM = "causeway"
 _CONNECT_TIMEOUT_S = 60
 
+# In every error of a session that has ended, whoever ended it.
+_SESSION_LOST = "Connection to IFRT proxy server was terminated"
+_WHAT_TO_DO = (
+    "\n(The session on the Causeway cluster is over: its controller has died, or has given this client up. Its arrays "
+    "and programs are gone. To go on in this process call jax.extend.backend.clear_backends() and make the arrays "
+    "again; JAX connects anew when it next needs a device. `causeway status` shows whether the cluster is up.)"
+)
+
 _cluster: EmbeddedCluster | None = None
 _address: str | None = None
+_client: weakref.ref[Any] | None = None  # of the newest session
+_client_log_level = 1
 
 
 def address() -> str | None:
@@ -45,7 +56,6 @@ def initialize() -> None:
 
 def _make_client() -> Any:
     """Connects to the cluster. Called by JAX, under its lock, once for each set of backends."""
-    global _address
     # With no platform named JAX tries every factory. That must not start a cluster.
     if PLATFORM not in (jax.config.jax_platforms or "").split(","):
         raise RuntimeError("Causeway is used only where it is asked for: set JAX_PLATFORMS=causeway")
@@ -60,7 +70,7 @@ def _make_client() -> Any:
         except ValueError as error:
             raise RuntimeError(f"CAUSEWAY_ADDRESS: {error}") from None
     else:
-        url = _embedded().address
+        url = _embedded(positive_number("CAUSEWAY_START_TIMEOUT", START_TIMEOUT_S)).address
 
     # The client's default is ALTS, which exists only inside one cloud; its one alternative is plaintext.
     os.environ["IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"] = "true"
@@ -85,18 +95,49 @@ def _make_client() -> Any:
     # program asked for the local one as well (JAX_PLATFORMS=causeway,cpu), that one has the name.
     if client.platform not in (jax.config.jax_platforms or "").split(","):
         xla_bridge._backends.setdefault(client.platform, client)
-    if _address is None:
-        # The client logs its own leaving as a lost connection, and as an error for every program it still holds.
-        atexit.register(_set_client_log_level, 3)
-    _address = url
+    _begin(client, url)
     return client
 
 
-def _embedded() -> EmbeddedCluster:
-    """This process's own cluster, started by the first call."""
+def _begin(client: Any, url: str) -> None:
+    """A session is there: what this process does for its first one, and with what an earlier one has left."""
+    global _address, _client, _client_log_level
+    if _address is None:
+        # The client logs its own leaving as a lost connection, and as an error for every program it still holds.
+        atexit.register(_set_client_log_level, 3)
+        _explain_lost_sessions()
+    elif (earlier := _client and _client()) is not None:
+        # The client does not see that an array is of another session: it would send its number, under which this one
+        # has another array, or none. A deleted array is refused before that.
+        for array in earlier.live_arrays():
+            with contextlib.suppress(Exception):
+                array.delete()
+        # What goes with the earlier session would be logged one by one, at great length.
+        _client_log_level = 3
+        _set_client_log_level(_client_log_level)
+    _address = url
+    _client = weakref.ref(client)
+
+
+def _explain_lost_sessions() -> None:
+    """Lets the client's error say what to do when its session is over."""
+    plain = jax.errors.JaxRuntimeError.__str__
+
+    def explained(self: jax.errors.JaxRuntimeError) -> str:
+        text = plain(self)
+        return text + _WHAT_TO_DO if _SESSION_LOST in text else text
+
+    jax.errors.JaxRuntimeError.__str__ = explained
+
+
+def _embedded(timeout_s: float) -> EmbeddedCluster:
+    """This process's own cluster: started by the first call, and again when it is gone."""
     global _cluster
-    if _cluster is None or not _cluster.running():
-        _cluster = EmbeddedCluster.start(Sizes.from_environment())
+    # Where only its controller has died, that is being started again.
+    if _cluster is None or not _cluster.wait_until_reachable(timeout_s):
+        if _cluster is not None:
+            _cluster.stop()
+        _cluster = EmbeddedCluster.start(Sizes.from_environment(), timeout_s)
     return _cluster
 
 
@@ -113,4 +154,4 @@ def _quiet_client() -> Iterator[None]:
     try:
         yield
     finally:
-        _set_client_log_level(1)
+        _set_client_log_level(_client_log_level)

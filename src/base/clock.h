@@ -2,12 +2,19 @@
 #ifndef CAUSEWAY_BASE_CLOCK_H_
 #define CAUSEWAY_BASE_CLOCK_H_
 
-#include "absl/time/clock.h"
+#include <chrono>
+
 #include "absl/time/time.h"
 
 namespace causeway {
 
-// Thread-safe. Never goes back within one process.
+// Time by which silence is measured. Only differences mean anything: setting the system's clock does not move it, and
+// it stands still while the machine sleeps, or whoever closes a laptop would find all workers lost.
+inline absl::Time SteadyNow() {
+  return absl::UnixEpoch() + absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+// Thread-safe. Never goes back within one process. Says nothing about the time of day.
 class Clock {
  public:
   virtual ~Clock() = default;
@@ -16,7 +23,7 @@ class Clock {
 
 class RealClock final : public Clock {
  public:
-  absl::Time Now() const override { return absl::Now(); }
+  absl::Time Now() const override { return SteadyNow(); }
 };
 
 }  // namespace causeway

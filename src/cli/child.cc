@@ -49,6 +49,9 @@ absl::StatusOr<Child> Child::Start(const std::vector<std::string>& arguments, st
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) _exit(1);
+    // Not the parent's handlers, which would tell the parent.
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     // Ctrl-C in a terminal goes to the whole foreground group; the parent is to end its children in order.
     setpgid(0, 0);
     sigset_t none;

@@ -61,6 +61,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.limits.launches_per_device = flags.pressure.launches_in_flight;
   options.core.limits.items = flags.pressure.work_in_flight;
   options.core.limits.host_bytes = flags.pressure.upload_in_flight_bytes;
+  options.core.expected_workers = flags.workers;
   options.control_address = flags.control_address;
   options.data_address = flags.data_address;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));
@@ -69,6 +70,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   door_options.host_memory.bytes = flags.pressure.host_memory_bytes;
   door_options.host_memory.spill_bytes = flags.pressure.spill_bytes;
   if (flags.pressure.spill_bytes > 0) door_options.uploads.spill_directory = flags.pressure.spill_directory;
+  door_options.client_timeout = absl::Seconds(flags.client_timeout_s);
   door_options.large_transfer_directory = flags.large_transfer_directory;
   IfrtDoor door(*shell, shell->data_plane(), std::move(door_options));
   shell->SetDoor(&door);

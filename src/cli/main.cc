@@ -50,6 +50,24 @@ void AddPressure(CLI::App& sub, PressureFlags& flags) {
       ->capture_default_str();
 }
 
+// How long whoever is silent is waited for.
+template <typename Flags>
+void AddTimeouts(CLI::App* sub, Flags& flags) {
+  sub->add_option("--heartbeat", flags.heartbeat_s, "Seconds between pings of a worker")
+      ->envname("CAUSEWAY_HEARTBEAT")
+      ->check(CLI::Range(0.05, 3600.0))
+      ->capture_default_str();
+  sub->add_option("--heartbeat-timeout", flags.heartbeat_timeout_s, "Seconds of silence after which a worker is lost")
+      ->envname("CAUSEWAY_HEARTBEAT_TIMEOUT")
+      ->check(CLI::Range(0.2, 86400.0))
+      ->capture_default_str();
+  sub->add_option("--client-timeout", flags.client_timeout_s,
+                  "Seconds of silence after which a client's session ends and all it owns is freed")
+      ->envname("CAUSEWAY_CLIENT_TIMEOUT")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -78,14 +96,13 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
   sub->add_flag("--slices", flags.slices,
                 "Give devices a slice_index (their island), for elastic and multi-slice programs")
       ->envname("CAUSEWAY_SLICES");
-  sub->add_option("--heartbeat", flags.heartbeat_s, "Seconds between pings of a worker")
-      ->envname("CAUSEWAY_HEARTBEAT")
-      ->check(CLI::Range(0.05, 3600.0))
+  sub->add_option(
+         "--workers", flags.workers,
+         "Let clients wait until so many workers have joined (a minute after the start they get what is there)")
+      ->envname("CAUSEWAY_WORKERS")
+      ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  sub->add_option("--heartbeat-timeout", flags.heartbeat_timeout_s, "Seconds of silence after which a worker is lost")
-      ->envname("CAUSEWAY_HEARTBEAT_TIMEOUT")
-      ->check(CLI::Range(0.2, 86400.0))
-      ->capture_default_str();
+  AddTimeouts(sub, flags);
   sub->add_option("--large-transfer-dir", flags.large_transfer_directory,
                   "Folder shared with clients through which they may hand over large arrays")
       ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
@@ -142,7 +159,9 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_option("--dir", flags.dir, "Folder for sockets and logs (default: a private one, removed at the end)")
       ->envname("CAUSEWAY_DIR");
   sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");
-  sub->add_flag("!--no-restart", flags.restart, "Do not start workers again that died");
+  sub->add_flag("!--no-restart", flags.restart,
+                "Do not start workers again that died, and end when the controller dies");
+  AddTimeouts(sub, flags);
   sub->add_flag("--exit-with-stdin", flags.exit_with_stdin, "Stop when stdin closes (for a parent process)");
   sub->add_option("--ready-fd", flags.ready_fd,
                   "Write one JSON line to this file descriptor when ready (for a parent process)");

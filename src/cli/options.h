@@ -37,6 +37,8 @@ struct ControllerFlags {
   bool slices = false;
   double heartbeat_s = 1;
   double heartbeat_timeout_s = 10;
+  double client_timeout_s = 240;
+  int workers = 1;
   std::string large_transfer_directory;
   PressureFlags pressure;
 };
@@ -50,6 +52,9 @@ struct UpFlags {
   std::string dir;  // empty: a private one is made, and removed at the end
   bool slices = false;
   bool restart = true;
+  double heartbeat_s = 1;
+  double heartbeat_timeout_s = 10;
+  double client_timeout_s = 240;
   bool exit_with_stdin = false;
   int ready_fd = -1;
   double timeout_s = 120;

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/message.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -50,6 +51,9 @@ nlohmann::json ToJson(const google::protobuf::Message& message) {
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
         value = fields.GetString(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_MESSAGE:
+        value = ToJson(fields.GetMessage(message, field));
         break;
       case FieldDescriptor::CPPTYPE_BOOL:
         value = fields.GetBool(message, field);
@@ -103,6 +107,7 @@ std::string StatusTable(const proto::ClusterStatus& status) {
       devices += worker.devices_size();
     }
   }
+  workers = std::max(workers, status.expected_workers());
   std::string out =
       absl::StrFormat("cluster: %d islands, %d of %d workers up, %d devices, %d sessions; clients at %s; up %s\n",
                       status.islands_size(), alive, workers, devices, status.sessions_size(),

@@ -59,6 +59,7 @@ TEST(StatusJson, HasEveryFieldAndNumbersAreNumbers) {
   EXPECT_EQ(json["islands"][0]["workers"][0]["pid"], 4711);
   EXPECT_EQ(json["islands"][0]["workers"][1]["alive"], false);
   EXPECT_EQ(json["sessions"][0]["launches"], 0) << "zeros are there too";
+  EXPECT_EQ(json["pending"]["fetches"], 0);
 }
 
 TEST(QueryStatus, SaysWhatToDoWhenNobodyListens) {

@@ -75,8 +75,9 @@ class PrivateDir {
   bool remove_;
 };
 
-struct WorkerProcess {
-  std::string name;
+// A child that is started again when it dies.
+struct Part {
+  std::string name;  // for people
   std::vector<std::string> arguments;
   Child child;
   absl::Duration backoff = kFirstBackoff;
@@ -85,35 +86,49 @@ struct WorkerProcess {
   absl::Time restart_at = absl::InfiniteFuture();  // when to start it again
 };
 
+// Flags that controllers under `up` share with it.
+std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::string& client_address,
+                                             const std::string& control_address, const std::string& dir) {
+  std::vector<std::string> arguments = {"controller",
+                                        "--client-address",
+                                        client_address,
+                                        "--control-address",
+                                        control_address,
+                                        "--data-address",
+                                        "unix:" + dir + "/controller.data",
+                                        "--workers",
+                                        absl::StrCat(flags.islands * flags.hosts),
+                                        "--heartbeat",
+                                        absl::StrCat(flags.heartbeat_s),
+                                        "--heartbeat-timeout",
+                                        absl::StrCat(flags.heartbeat_timeout_s),
+                                        "--client-timeout",
+                                        absl::StrCat(flags.client_timeout_s)};
+  if (flags.slices) arguments.push_back("--slices");
+  const std::pair<const char*, int64_t> limits[] = {
+      {"--launches-in-flight", flags.pressure.launches_in_flight},
+      {"--work-in-flight", flags.pressure.work_in_flight},
+      {"--upload-in-flight", flags.pressure.upload_in_flight_bytes},
+      {"--host-memory", flags.pressure.host_memory_bytes},
+      {"--spill", flags.pressure.spill_bytes},
+  };
+  for (const auto& [flag, value] : limits) {
+    arguments.push_back(flag);
+    arguments.push_back(absl::StrCat(value));
+  }
+  arguments.push_back("--spill-dir");
+  arguments.push_back(flags.pressure.spill_directory);
+  return arguments;
+}
+
 class Up {
  public:
   Up(const UpFlags& flags, const std::string& dir)
       : flags_(flags), dir_(dir), control_("unix:" + dir + "/control.sock") {}
 
   absl::Status Start() {
-    std::vector<std::string> arguments = {"controller",
-                                          "--client-address",
-                                          flags_.client_address,
-                                          "--control-address",
-                                          control_,
-                                          "--data-address",
-                                          "unix:" + dir_ + "/controller.data"};
-    if (flags_.slices) arguments.push_back("--slices");
-    const std::pair<const char*, int64_t> limits[] = {
-        {"--launches-in-flight", flags_.pressure.launches_in_flight},
-        {"--work-in-flight", flags_.pressure.work_in_flight},
-        {"--upload-in-flight", flags_.pressure.upload_in_flight_bytes},
-        {"--host-memory", flags_.pressure.host_memory_bytes},
-        {"--spill", flags_.pressure.spill_bytes},
-    };
-    for (const auto& [flag, value] : limits) {
-      arguments.push_back(flag);
-      arguments.push_back(absl::StrCat(value));
-    }
-    arguments.push_back("--spill-dir");
-    arguments.push_back(flags_.pressure.spill_directory);
-    ASSIGN_OR_RETURN(Child controller, Child::Start(arguments, dir_ + "/controller.log"));
-    controller_.push_back(std::move(controller));
+    RETURN_IF_ERROR(Add("the controller", ControllerArguments(flags_, flags_.client_address, control_, dir_),
+                        dir_ + "/controller.log"));
     for (int island = 0; island < flags_.islands; ++island) {
       for (int host = 0; host < flags_.hosts; ++host) {
         // Names sort as the islands and hosts are numbered: device ids follow them.
@@ -131,8 +146,7 @@ class Up {
                                            flags_.plugin,
                                            "--data-address",
                                            absl::StrFormat("unix:%s/worker-%d-%d.data", dir_, island, host)};
-        ASSIGN_OR_RETURN(Child child, Child::Start(worker, absl::StrCat(dir_, "/", name, ".log")));
-        workers_.push_back(WorkerProcess{name, std::move(worker), std::move(child), kFirstBackoff, absl::Now()});
+        RETURN_IF_ERROR(Add("worker " + name, std::move(worker), absl::StrCat(dir_, "/", name, ".log")));
       }
     }
     return absl::OkStatus();
@@ -142,9 +156,8 @@ class Up {
   absl::StatusOr<proto::ClusterStatus> WaitUntilReady(Shutdown& shutdown, std::string& stop) {
     const absl::Time deadline = absl::Now() + absl::Seconds(flags_.timeout_s);
     while (true) {
-      if (auto ended = controller_[0].Ended()) return Dead("the controller", controller_[0], *ended);
-      for (WorkerProcess& worker : workers_) {
-        if (auto ended = worker.child.Ended()) return Dead("worker " + worker.name, worker.child, *ended);
+      for (Part& part : parts_) {
+        if (auto ended = part.child.Ended()) return Dead(part, *ended);
       }
       const auto status = QueryStatus(control_, /*token=*/"", absl::Seconds(1));
       size_t alive = 0;
@@ -152,10 +165,14 @@ class Up {
         for (const auto& island : status->islands()) {
           for (const auto& worker : island.workers()) alive += worker.alive() ? 1 : 0;
         }
-        if (alive == workers_.size()) return *status;
+        if (alive == worker_count()) {
+          // Should it have to be started again, clients must find it where it was.
+          controller().arguments = ControllerArguments(flags_, status->client_address(), control_, dir_);
+          return *status;
+        }
       }
       if (absl::Now() > deadline) {
-        return absl::DeadlineExceededError(absl::StrCat(alive, " of ", workers_.size(), " workers have joined after ",
+        return absl::DeadlineExceededError(absl::StrCat(alive, " of ", worker_count(), " workers have joined after ",
                                                         flags_.timeout_s, " s; the logs are in ", dir_,
                                                         ": look there, or give more --timeout"));
       }
@@ -172,63 +189,75 @@ class Up {
         std::fprintf(stderr, "causeway: stopping (%s)\n", stop.c_str());
         return absl::OkStatus();
       }
-      if (auto ended = controller_[0].Ended()) return Dead("the controller", controller_[0], *ended);
-      for (WorkerProcess& worker : workers_) KeepUp(worker);
+      if (!flags_.restart) {
+        if (auto ended = controller().child.Ended()) return Dead(controller(), *ended);
+      }
+      for (Part& part : parts_) KeepUp(part);
     }
   }
 
   // Workers first, so that the controller does not report them lost.
   void Stop() {
-    for (WorkerProcess& worker : workers_) worker.child.Terminate();
-    for (WorkerProcess& worker : workers_) worker.child.Reap(absl::Seconds(3));
-    for (Child& controller : controller_) {
-      controller.Terminate();
-      controller.Reap(absl::Seconds(3));
-    }
+    for (size_t i = 1; i < parts_.size(); ++i) parts_[i].child.Terminate();
+    for (size_t i = 1; i < parts_.size(); ++i) parts_[i].child.Reap(absl::Seconds(3));
+    if (parts_.empty()) return;
+    controller().child.Terminate();
+    controller().child.Reap(absl::Seconds(3));
   }
 
   const std::string& control_address() const { return control_; }
 
  private:
-  static absl::Status Dead(const std::string& who, const Child& child, const std::string& how) {
-    return absl::UnavailableError(
-        absl::StrCat(who, " has ended (", how, "). The end of its log ", child.log_path(), ":\n", child.LogTail()));
+  absl::Status Add(std::string name, std::vector<std::string> arguments, std::string log) {
+    ASSIGN_OR_RETURN(Child child, Child::Start(arguments, std::move(log)));
+    parts_.push_back(Part{std::move(name), std::move(arguments), std::move(child), kFirstBackoff, absl::Now()});
+    return absl::OkStatus();
   }
 
-  void KeepUp(WorkerProcess& worker) {
-    if (worker.restart_at == absl::InfiniteFuture()) {
-      if (worker.dead) return;
-      const auto ended = worker.child.Ended();
-      if (!ended) return;
-      worker.dead = true;
-      if (absl::Now() - worker.started > absl::Minutes(1)) worker.backoff = kFirstBackoff;
-      std::fprintf(stderr, "causeway: worker %s has ended (%s)%s\n", worker.name.c_str(), ended->c_str(),
-                   flags_.restart ? ", starting it again" : "");
-      if (flags_.restart) worker.restart_at = absl::Now() + worker.backoff;
-      worker.backoff = std::min(2 * worker.backoff, kLastBackoff);
-      return;
-    }
-    if (absl::Now() < worker.restart_at) return;
-    worker.restart_at = absl::InfiniteFuture();
-    worker.started = absl::Now();
-    absl::StatusOr<Child> child = Child::Start(worker.arguments, worker.child.log_path());
-    if (!child.ok()) {
-      worker.restart_at = absl::Now() + worker.backoff;
-      return;
-    }
-    worker.child = *std::move(child);
-    worker.dead = false;
+  static absl::Status Dead(const Part& part, const std::string& how) {
+    return absl::UnavailableError(absl::StrCat(part.name, " has ended (", how, "). The end of its log ",
+                                               part.child.log_path(), ":\n", part.child.LogTail()));
   }
+
+  void KeepUp(Part& part) {
+    if (part.restart_at == absl::InfiniteFuture()) {
+      if (part.dead) return;
+      const auto ended = part.child.Ended();
+      if (!ended) return;
+      part.dead = true;
+      if (absl::Now() - part.started > absl::Minutes(1)) part.backoff = kFirstBackoff;
+      std::fprintf(stderr, "causeway: %s has ended (%s)%s\n", part.name.c_str(), ended->c_str(),
+                   flags_.restart ? ", starting it again" : "");
+      if (flags_.restart) part.restart_at = absl::Now() + part.backoff;
+      part.backoff = std::min(2 * part.backoff, kLastBackoff);
+      return;
+    }
+    if (absl::Now() < part.restart_at) return;
+    part.restart_at = absl::InfiniteFuture();
+    part.started = absl::Now();
+    absl::StatusOr<Child> child = Child::Start(part.arguments, part.child.log_path());
+    if (!child.ok()) {
+      part.restart_at = absl::Now() + part.backoff;
+      return;
+    }
+    part.child = *std::move(child);
+    part.dead = false;
+  }
+
+  Part& controller() { return parts_.front(); }
+  size_t worker_count() const { return parts_.size() - 1; }
 
   const UpFlags flags_;
   const std::string dir_;
   const std::string control_;
-  std::vector<Child> controller_;  // one, once started
-  std::vector<WorkerProcess> workers_;
+  std::vector<Part> parts_;  // the controller, then the workers
 };
 
 absl::Status CheckFlags(const UpFlags& flags) {
   constexpr int kMaxProcesses = 1024;
+  if (flags.heartbeat_timeout_s <= flags.heartbeat_s) {
+    return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");
+  }
   if (flags.islands < 1 || flags.hosts < 1 || flags.devices < 1 || flags.islands * flags.hosts > kMaxProcesses) {
     return absl::InvalidArgumentError(
         absl::StrCat("--islands, --hosts and --devices must be at least 1, and at most ", kMaxProcesses, " workers"));

@@ -9,8 +9,8 @@
 namespace causeway {
 
 // Starts the cluster, says when it is ready (for people on stdout; for a parent as one JSON line on `ready_fd`), and
-// runs until SIGINT, SIGTERM, or the end of stdin if so asked. A worker that dies is started again, unless told
-// otherwise; a controller that dies ends it all with an error. All children have ended when it returns.
+// runs until SIGINT, SIGTERM, or the end of stdin if so asked. A worker or controller that dies is started
+// again; if told not to, a controller that dies ends it all with an error. All children have ended when it returns.
 absl::Status RunUp(const UpFlags& flags);
 
 }  // namespace causeway

@@ -1,13 +1,20 @@
 #include "cli/worker_main.h"
 
+#include <linux/close_range.h>
 #include <unistd.h>
 
-#include <csignal>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -24,6 +31,7 @@ namespace causeway {
 namespace {
 
 constexpr absl::Duration kDialTimeout = absl::Seconds(10);
+constexpr absl::Duration kExitPatience = absl::Seconds(5);
 
 std::string HostName() {
   char name[256] = {};
@@ -37,13 +45,26 @@ absl::Status CheckDataAddress(const WorkerOptions& options) {
       absl::StrCat("other machines can reach ", options.data_address, ": give the cluster's token with --token-file"));
 }
 
-// From here on a signal ends the process, as it would by default.
-void LetSignalsKill() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+// Replaces this process by one like it, with the same number. Nothing but the process itself is sure to end a launch.
+[[noreturn]] void StartAnew() {
+  std::ifstream file("/proc/self/cmdline");
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::vector<char*> arguments;
+  for (size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) arguments.push_back(text.data() + at);
+  arguments.push_back(nullptr);
+  close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  execv("/proc/self/exe", arguments.data());
+  Log(LogLevel::kError, absl::StrCat("cannot start anew: ", strerror(errno)));
+  _exit(1);
+}
+
+// Ends the process if it is not over in time, with what the devices are doing and nobody can stop.
+void ExitAfter(absl::Duration patience) {
+  std::thread([patience] {
+    absl::SleepFor(patience);
+    Log(LogLevel::kWarning, "the devices are still busy: leaving them");
+    _exit(0);
+  }).detach();
 }
 
 }  // namespace
@@ -69,6 +90,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   shell.token = options.token;
   shell.data_address = plane->listen_address();
   shell.on_identity = [&plane](WorkerId self) { plane->SetSelf(PeerOf(self)); };
+  shell.start_anew = StartAnew;
   shell.link.controller = options.controller;
   const worker::Dial dial = [&io, &options](auto done) {
     DialLink(&io, options.controller, kDialTimeout, std::move(done));
@@ -80,7 +102,8 @@ absl::Status RunWorker(const WorkerOptions& options) {
   {
     const worker::WorkerShell worker(*runtime, *plane, dial, clock, shell);
     Log(LogLevel::kInfo, absl::StrCat("stopping: ", shutdown.Wait(/*exit_with_stdin=*/false)));
-    LetSignalsKill();
+    Shutdown::LetSignalsKill();
+    ExitAfter(kExitPatience);
   }
   return absl::OkStatus();
 }

@@ -89,6 +89,11 @@ WorkerSlot* Cluster::OnLink(LinkId link) {
   return found == by_link_.end() ? nullptr : &slots_[Raw(found->second)];
 }
 
+WorkerSlot* Cluster::Find(const std::string& name) {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &slots_[Raw(found->second)];
+}
+
 std::vector<const WorkerSlot*> Cluster::IslandMajor() const {
   std::vector<const WorkerSlot*> order;
   for (const WorkerSlot& slot : slots_) order.push_back(&slot);

@@ -62,7 +62,8 @@ class Cluster {
   // The worker is gone; its slot stays.
   void Leave(WorkerSlot& slot, absl::Status why);
 
-  WorkerSlot* OnLink(LinkId link);  // null: none
+  WorkerSlot* OnLink(LinkId link);            // null: none
+  WorkerSlot* Find(const std::string& name);  // null: none of this name was ever here
   WorkerSlot& slot(WorkerId id) { return slots_[Raw(id)]; }
   const WorkerSlot& slot(WorkerId id) const { return slots_[Raw(id)]; }
   std::vector<WorkerSlot>& slots() { return slots_; }

@@ -58,6 +58,8 @@ void ControllerCore::Handle(Event event, absl::Time now, ControllerActions& out)
   impl_->out_ = nullptr;
 }
 
+absl::Status ControllerCore::Ready() const { return impl_->Ready(); }
+
 std::vector<DeviceView> ControllerCore::Devices() const { return impl_->cluster_.Views(); }
 
 std::string ControllerCore::Platform() const {
@@ -120,10 +122,27 @@ Session* ControllerCore::Impl::FindSession(SessionId id) {
   return found == sessions_.end() ? nullptr : found->second.get();
 }
 
+bool ControllerCore::Impl::AnyAlive() const {
+  return std::any_of(cluster_.slots().begin(), cluster_.slots().end(),
+                     [](const WorkerSlot& slot) { return slot.alive; });
+}
+
+absl::Status ControllerCore::Impl::Ready() const {
+  const int joined = static_cast<int>(cluster_.slots().size());
+  const bool may_wait = started_ == absl::InfinitePast() || now_ - started_ < options_.workers_patience;
+  if (AnyAlive() && (joined >= options_.expected_workers || !may_wait)) return absl::OkStatus();
+  if (joined < options_.expected_workers) {
+    return absl::UnavailableError(absl::StrCat(joined, " of ", options_.expected_workers,
+                                               " workers have joined this cluster: start the others with `causeway "
+                                               "worker`, or wait for them (`causeway status` shows who is there)"));
+  }
+  return absl::UnavailableError(
+      "all workers of this cluster are lost: it can be used when one is back (`causeway "
+      "status` says why they are)");
+}
+
 void ControllerCore::Impl::On(OpenSession& e) {
-  const bool any_alive =
-      std::any_of(cluster_.slots().begin(), cluster_.slots().end(), [](const WorkerSlot& slot) { return slot.alive; });
-  if (!any_alive) {
+  if (!AnyAlive()) {
     out_->ReplyDone(e.request, absl::FailedPreconditionError(
                                    "no worker has joined this cluster yet: start one with `causeway worker`, or wait "
                                    "for it (`causeway status` shows who is there)"));
@@ -238,6 +257,12 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
     return refuse(absl::UnauthenticatedError(
         "the worker's token is not the cluster's: give both the same --token-file (or CAUSEWAY_TOKEN)"));
   }
+  // A process has one link. Its older one is dead, though nobody has said so yet: one of us stood still, or the
+  // network.
+  WorkerSlot* const older = cluster_.Find(hello.name());
+  if (older != nullptr && older->alive && hello.process() != 0 && older->hello.process() == hello.process()) {
+    Lose(*older, absl::UnavailableError("it has connected anew"), /*close_link=*/true);
+  }
   absl::StatusOr<WorkerSlot*> joined = cluster_.Join(hello, e.link, now_);
   if (!joined.ok()) return refuse(joined.status());
   const WorkerSlot& slot = **joined;
@@ -300,14 +325,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   const absl::Status lost = Lost(slot);
   out_->WorkerDown(slot.id, lost);
   // What lived there holds the error from now on, before anybody who waits is told.
-  for (auto& [session_id, session] : sessions_) {
-    for (auto& [id, array] : session->arrays) {
-      if (!array.on_workers || array.deleted) continue;
-      const auto& workers = array.placement->workers;
-      if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
-      array.error.Update(WithOrigin(lost, array.PendingOrigin()));
-    }
-  }
+  LoseArrays(slot, lost);
   std::vector<LaunchNumber> launches;
   for (const auto& [number, launch] : launches_) {
     if (launch.worker == slot.id) launches.push_back(number);
@@ -358,6 +376,33 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   SendPeers();
 }
 
+void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {
+  // Who waits for one of them and for something else that goes on elsewhere need not wait any longer.
+  std::vector<std::pair<std::shared_ptr<Wait>, absl::Status>> waits;
+  for (auto& [session_id, session] : sessions_) {
+    for (auto& [id, array] : session->arrays) {
+      if (!array.on_workers) continue;
+      const auto& workers = array.placement->workers;
+      if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
+      array.on_workers = workers.size() > 1;
+      if (array.deleted) continue;
+      array.error.Update(WithOrigin(lost, array.PendingOrigin()));
+      for (const std::shared_ptr<Future>& future : array.futures) {
+        for (const std::shared_ptr<Wait>& wait : future->waits()) {
+          if (std::find(wait->arrays.begin(), wait->arrays.end(), id) == wait->arrays.end()) continue;
+          waits.emplace_back(wait, array.error);
+        }
+      }
+    }
+  }
+  // The order in which clients are told must not depend on where a table keeps its entries.
+  std::sort(waits.begin(), waits.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first->request.session, a.first->request.ticket) <
+           std::pair(b.first->request.session, b.first->request.ticket);
+  });
+  for (const auto& [wait, error] : waits) wait->Fail(error, *out_);
+}
+
 void ControllerCore::Impl::SendPeers() {
   for (const WorkerSlot& to : cluster_.slots()) {
     if (!to.alive) continue;
@@ -399,6 +444,14 @@ void ControllerCore::Impl::On(Tick&) {
 proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   proto::ClusterStatus status;
   status.set_client_address(client_address_);
+  status.set_expected_workers(options_.expected_workers);
+  proto::ClusterStatus::Pending& pending = *status.mutable_pending();
+  pending.set_launches(static_cast<int64_t>(launches_.size()));
+  pending.set_makes(static_cast<int64_t>(makes_.size()));
+  pending.set_compiles(static_cast<int64_t>(compiles_.size()));
+  pending.set_fetches(static_cast<int64_t>(fetches_.size()));
+  pending.set_queries(static_cast<int64_t>(queries_.size()));
+  pending.set_host_data(static_cast<int64_t>(host_data_wanted_.size()));
   if (started_ != absl::InfinitePast()) status.set_uptime_ms(absl::ToInt64Milliseconds(now - started_));
   absl::flat_hash_map<DeviceId, int64_t> in_flight;
   absl::flat_hash_map<SessionId, int64_t> waiting;
@@ -422,6 +475,8 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
       worker.set_silent_ms(absl::ToInt64Milliseconds(now - slot->last_heard));
       worker.set_queued_launches(slot->accounts.queued_launches());
       worker.set_lost_because(std::string(slot->lost_because.message()));
+      worker.set_host_bytes(slot->accounts.host_bytes());
+      worker.set_programs(slot->accounts.programs());
     }
   }
   // Devices in the order in which sessions see them, so that those without ids yet show the ones they will get.

@@ -29,6 +29,11 @@ struct ControllerOptions {
   std::string data_address;  // where the controller's data plane listens, for workers
   uint64_t key_seed = 0;     // of the data plane's keys: random when live
   LoadLimits limits;
+
+  // Clients wait until so many workers have joined, for at most `workers_patience` after the start: whoever connects
+  // gets the devices that are there, and for good.
+  int expected_workers = 1;
+  absl::Duration workers_patience = absl::Seconds(60);
 };
 
 // One device of the cluster, as sessions see it.
@@ -67,6 +72,9 @@ class ControllerCore {
 
   // Handles one event. `now` never goes back.
   void Handle(Event event, absl::Time now, ControllerActions& out);
+
+  // OK when clients may connect; UNAVAILABLE, with what is waited for, while they had better wait.
+  absl::Status Ready() const;
 
   // All devices ever seen, by id.
   std::vector<DeviceView> Devices() const;

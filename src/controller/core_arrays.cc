@@ -474,7 +474,7 @@ void ControllerCore::Impl::On(DestructArrays& e) {
 
 void ControllerCore::Impl::On(WaitReady& e) {
   Session& session = *FindSession(e.request.session);
-  auto wait = std::make_shared<Wait>(Wait{e.request, 0, absl::OkStatus()});
+  auto wait = std::make_shared<Wait>(Wait{e.request, e.arrays, 0, absl::OkStatus()});
   std::vector<Future*> pending;
   for (ArrayId id : e.arrays) {
     absl::StatusOr<Array*> array = Usable(session, id);

@@ -47,6 +47,7 @@ class ControllerCore::Impl {
   void On(LinkFull& e);
   void On(Tick& e);
 
+  absl::Status Ready() const;
   proto::ClusterStatus Status(absl::Time now) const;
   ControllerCounts Counts() const;
   const Array* FindArray(ArrayId id) const;
@@ -101,9 +102,11 @@ class ControllerCore::Impl {
   };
 
   // --- core.cc
+  bool AnyAlive() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
+  void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "base/origin.h"
 #include "controller/core_test_harness.h"
 
@@ -68,6 +69,54 @@ TEST_F(CoreTest, WorkersThatDoNotFitAreSentAwayWithAReason) {
   hello.mutable_hello()->set_platform("cuda");
   EXPECT_EQ(refused(hello), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(core_.Devices().size(), 2u) << "none of them was taken in";
+}
+
+TEST_F(CoreTest, ANewLinkOfTheSameProcessReplacesItsOldOne) {
+  auto hello = HelloFrom("a", "i0", 2);
+  hello.mutable_hello()->set_process(77);
+  Handle(WorkerFrame{kLinkA, hello, "test"});
+  Open();
+  Put(A(1), {0});
+  // It was told nothing for too long, or the controller stood still: the end of the old link is not known here yet.
+  Handle(WorkerFrame{LinkId{20}, hello, "test"});
+  EXPECT_TRUE(out_.closed.contains(Raw(kLinkA)));
+  EXPECT_EQ(Sent(LinkId{20}, proto::ToWorker::kWelcome).size(), 1u);
+  EXPECT_EQ(Answer(Wait(A(1))).code(), absl::StatusCode::kDataLoss) << "it begins with nothing";
+  Handle(LinkClosed{kLinkA, absl::OkStatus()});
+  EXPECT_EQ(out_.down, std::vector<int>{0}) << "once";
+  // Another process under the name, the first being alive, is somebody's mistake.
+  hello.mutable_hello()->set_process(78);
+  Handle(WorkerFrame{LinkId{21}, hello, "test"});
+  EXPECT_EQ(Sent(LinkId{21}, proto::ToWorker::kGoodbye).size(), 1u);
+}
+
+TEST_F(CoreTest, ClientsAreAskedToWaitForTheWorkersThatAreExpected) {
+  ControllerCore core(ControllerOptions{.token = "secret", .expected_workers = 2});
+  const auto handle = [&](Event event) { core.Handle(std::move(event), now_, out_); };
+  handle(Tick{});
+  EXPECT_EQ(core.Ready().code(), absl::StatusCode::kUnavailable);
+  handle(WorkerFrame{kLinkA, HelloFrom("a", "i0", 2), "test"});
+  EXPECT_EQ(core.Ready().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(core.Ready().message(), "1 of 2")) << core.Ready();
+  handle(WorkerFrame{kLinkB, HelloFrom("b", "i0", 2), "test"});
+  EXPECT_TRUE(core.Ready().ok()) << core.Ready();
+  handle(LinkClosed{kLinkA, absl::UnavailableError("reset")});
+  EXPECT_TRUE(core.Ready().ok()) << "its place is known, and who connects sees its devices";
+  handle(LinkClosed{kLinkB, absl::UnavailableError("reset")});
+  EXPECT_EQ(core.Ready().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(CoreTest, ClientsDoNotWaitForEverForAWorkerThatDoesNotCome) {
+  ControllerCore core(ControllerOptions{.token = "secret", .expected_workers = 2});
+  const auto handle = [&](Event event) { core.Handle(std::move(event), now_, out_); };
+  handle(Tick{});
+  handle(WorkerFrame{kLinkA, HelloFrom("a", "i0", 2), "test"});
+  EXPECT_FALSE(core.Ready().ok());
+  now_ += absl::Seconds(61);
+  proto::ToController pong;
+  pong.mutable_pong();
+  handle(WorkerFrame{kLinkA, pong, "test"});
+  EXPECT_TRUE(core.Ready().ok()) << core.Ready();
 }
 
 TEST_F(CoreTest, AStrangerWhoSaysSomethingElseFirstIsCutOff) {
@@ -526,6 +575,49 @@ TEST_F(CoreTest, WhoWaitsForACompilerThatDiesIsTold) {
   EXPECT_EQ(core_.FindProgram(P(1)), nullptr);
   Handle(LaunchProgram{.request = Next(), .program = P(1)});
   EXPECT_EQ(Done().code(), absl::StatusCode::kNotFound) << "there is no such program";
+  EXPECT_EQ(core_.Status(now_).sessions(0).programs(), 0) << "there is no such program";
+}
+
+TEST_F(CoreTest, WhoWaitsForALostArrayDoesNotWaitForItsOtherParts) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {2});
+  ArrayDone(kLinkA, A(1));
+  Handle(AliasShards{Next(), {{A(3), On({0, 2}), {{A(1), 0}, {A(2), 0}}}}, {}});
+  const uint64_t both = Wait(A(3));
+  const uint64_t other = Wait(A(2));
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(Answer(both).code(), absl::StatusCode::kDataLoss) << "b still makes its part, but what for";
+  EXPECT_EQ(Answer(other).code(), absl::StatusCode::kUnknown);
+  out_.done.clear();
+  ArrayDone(kLinkB, A(2));
+  EXPECT_TRUE(Answer(other).ok());
+  EXPECT_FALSE(out_.done.contains(both)) << "answered once";
+}
+
+TEST_F(CoreTest, WhatIsLostNoLongerCountsAsMemory) {
+  TwoWorkers();
+  Put(A(1), {0});
+  Put(A(2), {0, 2});
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  EXPECT_EQ(core_.Status(now_).sessions(0).arrays(), 1) << "b has its shard of the second until that is deleted";
+  Handle(DestructArrays{Next(), {A(1), A(2)}});
+  EXPECT_EQ(core_.Status(now_).sessions(0).arrays(), 0);
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kDelete).size(), 1u);
+}
+
+TEST_F(CoreTest, NothingIsWaitedForOnceASessionIsClosed) {
+  TwoWorkers();
+  HostPiece piece{.buffer = HostBufferId{1}, .shards = {0}, .total_bytes = 16};
+  Handle(PutArray{Next(), A(1), On({0}), {piece}});
+  Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}}});
+  Handle(FetchShard{Next(), A(1), 0, {}});
+  EXPECT_EQ(core_.Status(now_).pending().host_data(), 1);
+  EXPECT_EQ(core_.Status(now_).pending().makes(), 1);
+  EXPECT_EQ(core_.Status(now_).pending().compiles(), 1);
+  EXPECT_EQ(core_.Status(now_).pending().fetches(), 1);
+  Handle(CloseSession{kSession});
+  EXPECT_EQ(core_.Status(now_).pending().ByteSizeLong(), 0u) << core_.Status(now_).pending().ShortDebugString();
 }
 
 TEST_F(CoreTest, AClosedSessionFreesEverythingEverywhere) {

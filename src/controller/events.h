@@ -271,6 +271,9 @@ class ClientActions {
   // on. For requests with an origin only, and before they are answered.
   virtual void OriginOpened(SessionId /*session*/, uint64_t /*origin*/) {}
   virtual void OriginClosed(SessionId /*session*/, uint64_t /*origin*/, bool /*failed*/) {}
+
+  // A worker is lost, as `why` (DATA_LOSS) says to people. What was fetched from it and not received yet will not come.
+  virtual void WorkerDown(WorkerId worker, const absl::Status& why) = 0;
 };
 
 // All that the core wants done. Carried out by the shell, in order. Implementations must not call back into the core.
@@ -283,9 +286,6 @@ class ControllerActions : public ClientActions {
   // A worker's Hello was good: its frames may be large now, and its data connection shows `data_key`.
   // `name` is for the log.
   virtual void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) = 0;
-
-  // A worker is lost, as `why` says to people.
-  virtual void WorkerDown(WorkerId worker, const absl::Status& why) = 0;
 };
 
 }  // namespace causeway

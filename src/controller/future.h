@@ -24,8 +24,16 @@ namespace causeway {
 
 // A request that waits for several futures. Answered when the last one resolves, with the first error.
 struct Wait {
+  // Answers now, whatever is still missing.
+  void Fail(const absl::Status& error, ControllerActions& out) {
+    if (remaining == 0) return;
+    remaining = 0;
+    out.ReplyDone(request, error);
+  }
+
   RequestHeader request;
-  int remaining = 0;
+  std::vector<ArrayId> arrays;  // what is waited for
+  int remaining = 0;            // 0: answered
   absl::Status status;
 };
 
@@ -62,10 +70,14 @@ class Future {
   // Before it is done().
   void AddWait(std::shared_ptr<Wait> wait) { waits_.push_back(std::move(wait)); }
 
+  // Empty once it is done().
+  const std::vector<std::shared_ptr<Wait>>& waits() const { return waits_; }
+
  private:
   void Answer(ControllerActions& out) {
     if (origin_ != 0) out.OriginClosed(session_, origin_, /*failed=*/OriginOf(status_) == origin_);
     for (const std::shared_ptr<Wait>& wait : std::exchange(waits_, {})) {
+      if (wait->remaining == 0) continue;  // failed meanwhile
       wait->status.Update(status_);
       if (--wait->remaining == 0) out.ReplyDone(wait->request, wait->status);
     }

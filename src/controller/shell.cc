@@ -172,6 +172,7 @@ void ControllerShell::WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, 
 void ControllerShell::WorkerDown(WorkerId worker, const absl::Status& why) {
   if (stopping_) return;
   data_plane_->DropPeer(PeerOf(worker));
+  if (door_ != nullptr) door_->WorkerDown(worker, why);
   Log(LogLevel::kWarning, why.message());
 }
 

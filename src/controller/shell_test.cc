@@ -131,7 +131,7 @@ class ShellTest : public ::testing::Test {
 
   proto::ClusterStatus Status() {
     proto::ClusterStatus status;
-    shell_->Read([&](const ControllerCore& core) { status = core.Status(absl::Now()); });
+    shell_->Read([&](const ControllerCore& core) { status = core.Status(SteadyNow()); });
     return status;
   }
 

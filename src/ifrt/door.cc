@@ -2,13 +2,14 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -17,6 +18,8 @@
 #include "ifrt/spill.h"
 #include "ifrt/statuses.h"
 #include "ifrt/versions.h"
+#include "net/address.h"
+#include "net/unix_socket.h"
 #include "xla/python/ifrt_proxy/common/grpc_ifrt_service.grpc.pb.h"
 
 namespace causeway {
@@ -24,11 +27,6 @@ namespace {
 
 namespace wire = ::xla::ifrt::proxy;
 using wire::GrpcIfrtService;
-
-// A client whose machine vanished is noticed after their sum; one that only stands still (a stopped process) is left
-// alone for as long, which is why it is minutes.
-constexpr int kKeepaliveTimeMs = 60'000;
-constexpr int kKeepaliveTimeoutMs = 180'000;
 
 // What gRPC itself may take of connections that do nothing.
 constexpr absl::Duration kStopPatience = absl::Seconds(2);
@@ -45,6 +43,22 @@ std::string Bound(const std::string& address, int port) {
   return absl::StrCat(host, ":", port);
 }
 
+absl::Status Stopped() {
+  return absl::UnavailableError(
+      "the controller was stopped. What the session had is gone; jax.extend.backend.clear_backends() lets this process "
+      "connect anew");
+}
+
+// gRPC replaces the file of a unix socket without asking, also one on which somebody listens, whose clients would then
+// come here.
+absl::Status CheckNotTaken(const std::string& text) {
+  ASSIGN_OR_RETURN(const Address address, ParseAddress(text));
+  if (address.kind != Address::Kind::kUnix || LookAtSocketFile(address.path) != SocketFile::kInUse) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat("cannot listen on ", text, ": another process listens there"));
+}
+
 }  // namespace
 
 class IfrtDoor::Service final : public ServiceBase {
@@ -55,6 +69,12 @@ class IfrtDoor::Service final : public ServiceBase {
                                        wire::GrpcGetVersionResponse* response) override {
     auto version = ChooseVersion(*request);
     const std::string client = absl::StrCat("client ", std::string(context->peer()));
+    // The stock client takes an error here as a reason to ask again, once a second, until its own time-out.
+    if (version.ok()) {
+      absl::Status ready;
+      door_.gate_.Read([&ready](const ControllerCore& core) { ready = core.Ready(); });
+      if (!ready.ok()) return Reply(context, ready);
+    }
     if (version.ok()) {
       *response->mutable_version() = *version;
       Log(LogLevel::kInfo, absl::StrCat(client, " offers ", DescribeOffer(*request), "; agreed on ",
@@ -139,14 +159,17 @@ IfrtDoor::IfrtDoor(CoreGate& gate, DataPlane& plane, IfrtDoorOptions options)
 IfrtDoor::~IfrtDoor() { Stop(); }
 
 absl::StatusOr<std::vector<std::string>> IfrtDoor::Start(const std::vector<std::string>& addresses) {
+  for (const std::string& address : addresses) RETURN_IF_ERROR(CheckNotTaken(address));
   service_ = std::make_unique<Service>(*this);
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxControlFrameBytes));
   builder.SetMaxSendMessageSize(static_cast<int>(kMaxControlFrameBytes));
   // Two servers on one port would share its clients.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // After a quarter of the time the client is asked whether it is there, and has the rest of it to say so.
+  const auto timeout_ms = static_cast<int>(absl::ToInt64Milliseconds(options_.client_timeout));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, std::max(1, timeout_ms / 4));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, std::max(1, timeout_ms - timeout_ms / 4));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   std::vector<int> ports(addresses.size(), 0);
@@ -157,28 +180,26 @@ absl::StatusOr<std::vector<std::string>> IfrtDoor::Start(const std::vector<std::
   server_ = builder.BuildAndStart();
   std::vector<std::string> bound;
   for (size_t i = 0; i < addresses.size(); ++i) {
-    if (server_ == nullptr || ports[i] == 0) {
+    // The first that failed is to blame, not those before it, though there is no server then.
+    if (ports[i] == 0) {
       return absl::UnavailableError(
           absl::StrCat("cannot listen on ", addresses[i], ": the address is in use, or not of this machine"));
     }
     bound.push_back(Bound(addresses[i], ports[i]));
   }
+  if (server_ == nullptr) return absl::UnavailableError("the server for clients cannot be started; see above");
   return bound;
 }
 
 void IfrtDoor::Stop() {
   if (after_ == nullptr) return;
   if (server_ != nullptr) {
+    for (const auto& session : Sessions()) session->Dismiss(Stopped());
     server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kStopPatience));
     server_->Wait();
     server_.reset();
   }
-  std::vector<std::shared_ptr<IfrtSession>> left;
-  {
-    MutexLock lock(&mutex_);
-    for (const auto& [id, session] : sessions_) left.push_back(session);
-  }
-  for (const auto& session : left) CloseSession(session);
+  for (const auto& session : Sessions()) CloseSession(session);
   after_.reset();
 }
 
@@ -202,6 +223,7 @@ absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string n
   auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(stream));
   sessions_[id] = session;
   by_key_[key] = session;
+  Log(LogLevel::kInfo, absl::StrCat(session->Describe(), " has begun"));
   return session;
 }
 
@@ -211,6 +233,7 @@ void IfrtDoor::CloseSession(const std::shared_ptr<IfrtSession>& session) {
     if (sessions_.erase(session->id()) == 0) return;
     by_key_.erase(session->key());
   }
+  Log(LogLevel::kInfo, absl::StrCat(session->Describe(), " has ended"));
   // Elsewhere, since this may stand in gRPC's locks.
   after_->DoElsewhere([session] { session->Close(); });
 }
@@ -229,13 +252,15 @@ std::shared_ptr<IfrtSession> IfrtDoor::Find(SessionId id) const {
 }
 
 void IfrtDoor::EverySecond() {
-  std::vector<std::shared_ptr<IfrtSession>> sessions;
-  {
-    MutexLock lock(&mutex_);
-    for (const auto& [id, session] : sessions_) sessions.push_back(session);
-  }
   memory_->ReopenDisk();
-  for (const auto& session : sessions) session->Tick(absl::Now());
+  for (const auto& session : Sessions()) session->Tick(SteadyNow());
+}
+
+std::vector<std::shared_ptr<IfrtSession>> IfrtDoor::Sessions() const {
+  std::vector<std::shared_ptr<IfrtSession>> sessions;
+  MutexLock lock(&mutex_);
+  for (const auto& [id, session] : sessions_) sessions.push_back(session);
+  return sessions;
 }
 
 void IfrtDoor::ReplyDone(RequestHeader request, const absl::Status& status) {
@@ -269,6 +294,11 @@ void IfrtDoor::OriginOpened(SessionId id, uint64_t origin) {
 
 void IfrtDoor::OriginClosed(SessionId id, uint64_t origin, bool failed) {
   if (const auto session = Find(id)) session->OriginClosed(origin, failed);
+}
+
+void IfrtDoor::WorkerDown(WorkerId worker, const absl::Status& why) {
+  MutexLock lock(&mutex_);
+  for (const auto& [id, session] : sessions_) session->downloads().Lose(worker, why);
 }
 
 }  // namespace causeway

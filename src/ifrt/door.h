@@ -23,6 +23,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
 #include "controller/gate.h"
 #include "ifrt/host_memory.h"
@@ -40,6 +41,9 @@ struct IfrtDoorOptions {
   bool slices = false;  // devices say their island as slice_index
   int max_sessions = 1024;
   HostMemoryLimits host_memory;
+
+  // A client that is silent for so long is given up: its machine has vanished, or its process stands still.
+  absl::Duration client_timeout = absl::Minutes(4);
   UploadLimits uploads;
   std::string large_transfer_directory;  // where clients may leave host data as files; empty: nowhere
 };
@@ -84,11 +88,13 @@ class IfrtDoor final : public ClientActions {
   void Throttle(SessionId session, bool hold) override;
   void OriginOpened(SessionId session, uint64_t origin) override;
   void OriginClosed(SessionId session, uint64_t origin, bool failed) override;
+  void WorkerDown(WorkerId worker, const absl::Status& why) override;
 
  private:
   class Service;
 
   std::shared_ptr<IfrtSession> Find(SessionId id) const;
+  std::vector<std::shared_ptr<IfrtSession>> Sessions() const;
   void EverySecond();
 
   CoreGate& gate_;

@@ -5,6 +5,9 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <future>
@@ -16,6 +19,7 @@
 
 #include "base/limits.h"
 #include "ifrt/door_test_harness.h"
+#include "net/unix_socket.h"
 #include "proto/status.h"
 
 namespace causeway {
@@ -34,9 +38,28 @@ TEST_F(DoorTest, ListensOnTcpAndOnAUnixSocketAndSaysWhere) {
 
 TEST_F(DoorTest, AnAddressThatIsTakenIsSaid) {
   IfrtDoor other(cluster_, plane_, {});
-  const auto bound = other.Start({bound_[1]});
+  const auto bound = other.Start({"127.0.0.1:0", bound_[1]});
   EXPECT_EQ(bound.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(bound.status().message()), HasSubstr(bound_[1]));
+}
+
+TEST_F(DoorTest, ALiveUnixSocketIsNotTakenOverButAStaleOneIs) {
+  IfrtDoor other(cluster_, plane_, {});
+  const auto bound = other.Start({bound_[0]});
+  EXPECT_EQ(bound.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(bound.status().message()), HasSubstr("another process listens there"));
+  EXPECT_EQ(LookAtSocketFile(directory_ + "/s"), SocketFile::kInUse);
+
+  const std::string stale = directory_ + "/stale";
+  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  stale.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  close(fd);
+  IfrtDoor next(cluster_, plane_, {});
+  EXPECT_TRUE(next.Start({"unix:" + stale}).ok());
+  next.Stop();
 }
 
 TEST_F(DoorTest, AClientAgreesOnAVersionAndLearnsTheDevices) {
@@ -76,6 +99,16 @@ TEST_F(DoorTest, AClientOfAnotherVersionIsToldBothRangesAndTheCure) {
 }
 
 TEST_F(DoorTest, AClusterWithoutWorkersSaysSo) {
+  wire::GrpcGetVersionRequest version;
+  version.mutable_min_version()->set_protocol_version(16);
+  version.mutable_max_version()->set_protocol_version(25);
+  version.mutable_max_version()->set_ifrt_serdes_version_number(3);
+  wire::GrpcGetVersionResponse ignored;
+  grpc::ClientContext context;
+  const grpc::Status status = stub_->GetVersion(&context, version, &ignored);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << "the client asks again until it may come in";
+  EXPECT_THAT(status.error_message(), HasSubstr("0 of 1 workers"));
+
   Client client(*stub_, GoodMetadata());
   wire::IfrtRequest request;
   request.mutable_init_request();
@@ -188,6 +221,17 @@ class CrowdedDoorTest : public DoorTest {
  protected:
   CrowdedDoorTest() : DoorTest({.max_sessions = 1}) {}
 };
+
+TEST_F(DoorTest, AControllerThatIsStoppedSaysSoToItsClients) {
+  cluster_.Join();
+  Client client(*stub_, GoodMetadata());
+  client.Init();
+  std::thread stop([this] { door_.Stop(); });
+  const grpc::Status status = client.End();
+  stop.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr("clear_backends"));
+}
 
 TEST_F(CrowdedDoorTest, ClientsBeyondTheLimitAreToldSo) {
   cluster_.Join();

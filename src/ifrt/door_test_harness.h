@@ -135,7 +135,9 @@ class ScriptedCluster final : public CoreGate, private ControllerActions {
   }
   void CloseLink(LinkId, const absl::Status&) override {}
   void WorkerUp(LinkId, WorkerId, uint64_t, const std::string&) override {}
-  void WorkerDown(WorkerId, const absl::Status&) override {}
+  void WorkerDown(WorkerId worker, const absl::Status& why) override {
+    if (door_ != nullptr) door_->WorkerDown(worker, why);
+  }
 
   Mutex mutex_;
   CondVar changed_;

@@ -94,6 +94,14 @@ void HostDownloads::Delete(HostBufferId buffer) {
   Forget(std::move(gone));
 }
 
+void HostDownloads::Lose(WorkerId worker, const absl::Status& why) {
+  MutexLock lock(&mutex_);
+  for (auto& [buffer, waiting] : waiting_) {
+    const bool is_there = waiting.fetched && waiting.fetched->ok() && !waiting.taken;
+    if (is_there && (*waiting.fetched)->worker == worker) waiting.fetched = why;
+  }
+}
+
 void HostDownloads::Close() {
   absl::flat_hash_map<HostBufferId, Waiting> gone;
   {

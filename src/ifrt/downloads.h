@@ -5,7 +5,7 @@
 // (Expect), so that the client's next round trip and the worker's overlap. Small data hold memory from the
 // fetch on (host_memory.h); the session reads no more requests while that is more than it may hold.
 //
-// Threading: all calls are thread-safe. Put and Arrived may be called inside the core.
+// Threading: all calls are thread-safe. Put, Arrived and Lose may be called inside the core.
 #ifndef CAUSEWAY_IFRT_DOWNLOADS_H_
 #define CAUSEWAY_IFRT_DOWNLOADS_H_
 
@@ -52,6 +52,10 @@ class HostDownloads {
 
   // Forgets `buffer`; a stream that was not taken is cancelled.
   void Delete(HostBufferId buffer);
+
+  // A worker is gone: what waits to be received from it is gone too, and Take says `why`. If it returns, it knows
+  // nothing of these streams.
+  void Lose(WorkerId worker, const absl::Status& why);
 
   // The session is gone: forgets everything.
   void Close();

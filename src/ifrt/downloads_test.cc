@@ -57,6 +57,21 @@ TEST(DownloadsTest, AStreamIsReadOnce) {
   EXPECT_TRUE(plane.cancelled.empty()) << "whoever took the stream ends it";
 }
 
+TEST(DownloadsTest, WhatALostWorkerWasToSendIsLost) {
+  FakePlane plane;
+  HostDownloads downloads(&plane);
+  ASSERT_TRUE(downloads.Put(kBuffer, Stream(1), {}).ok());
+  ASSERT_TRUE(downloads.Put(HostBufferId{6}, Small("abc"), {}).ok());
+  ASSERT_TRUE(downloads.Put(HostBufferId{7}, Stream(2), {}).ok());
+  downloads.Lose(WorkerId{1}, absl::DataLossError("another worker"));
+  EXPECT_TRUE(Take(downloads, HostBufferId{7}).ok());
+  downloads.Lose(WorkerId{0}, absl::DataLossError("gone"));
+  EXPECT_EQ(Take(downloads, kBuffer).status().message(), "gone") << "the worker may be back, but its stream is not";
+  EXPECT_TRUE(Take(downloads, HostBufferId{6}).ok());
+  downloads.Close();
+  EXPECT_TRUE(plane.cancelled.empty());
+}
+
 TEST(DownloadsTest, StreamsThatNobodyReadAreCancelled) {
   FakePlane plane;
   HostDownloads downloads(&plane);

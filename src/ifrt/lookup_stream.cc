@@ -268,7 +268,7 @@ void Passage::OnDone(absl::Status status) {
   received_ = true;
   status_ = std::move(status);
   // The client knows sessions, not workers: its data are what is lost.
-  if (absl::IsUnavailable(status_)) {
+  if (absl::IsUnavailable(status_) || absl::IsNotFound(status_)) {
     status_ = absl::DataLossError(absl::StrCat("the worker was lost while it sent the data: ", status_.message()));
   }
   Pump();

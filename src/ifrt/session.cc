@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "ifrt/devices.h"
@@ -99,6 +100,10 @@ IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::stri
           [gate = parts.gate, after = parts.after](HostDataArrived data) { after->Enter(*gate, std::move(data)); },
           [after = parts.after](std::function<void()> task) { after->Do(std::move(task)); }, parts.uploads)),
       downloads_(parts.plane) {}
+
+std::string IfrtSession::Describe() const {
+  return absl::StrCat("session ", Raw(id_), " (", absl::CHexEscape(name_), ", ", peer_, ")");
+}
 
 void IfrtSession::OnRequest(const IfrtRequest& request) {
   const IfrtCall call{.op_id = request.request_metadata().op_id(),

@@ -58,6 +58,9 @@ class SessionPeer {
   // `soon`: somebody waits for it. Otherwise it may be held back for a moment, to go with the next one.
   virtual void Send(grpc::ByteBuffer response, bool soon) = 0;
 
+  // No more: the client is told why.
+  virtual void End(const absl::Status& why) = 0;
+
   // Leaves requests unread for `reason`, or no longer. True: no reason is left, and GoOn has something to do.
   virtual bool Hold(HoldReason reason, bool hold) = 0;
 
@@ -87,6 +90,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   void OnRequest(const xla::ifrt::proxy::IfrtRequest& request);
   void Close();
 
+  // Tells the client that its session ends; Close follows when it has gone.
+  void Dismiss(const absl::Status& why) { stream_->End(why); }
+
   void Done(Ticket ticket, const absl::Status& status);
   void Compiled(Ticket ticket, absl::StatusOr<std::shared_ptr<const ProgramView>> program);
   void FetchDone(Ticket ticket, absl::StatusOr<Fetched> fetched);
@@ -96,6 +102,9 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   void WantHostData(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes, bool in_frame,
                     bool last);
   void Throttle(bool hold) { Hold(HoldReason::kWorkInFlight, hold); }
+
+  // "session 3 (train.py, ipv4:127.0.0.1:4711)", for the log.
+  std::string Describe() const;
 
   SessionId id() const { return id_; }
   uint64_t key() const { return key_; }

@@ -35,6 +35,7 @@ class Stream final : public SessionPeer {
     FUZZ_CHECK(answered_.insert(parsed.response_metadata().op_id()).second);
     client_.Heard(parsed);
   }
+  void End(const absl::Status&) override {}  // only a door that stops dismisses sessions
   bool Hold(HoldReason reason, bool hold) override {
     const auto bit = static_cast<uint32_t>(reason);
     held_ = hold ? held_ | bit : held_ & ~bit;

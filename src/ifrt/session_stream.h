@@ -65,7 +65,7 @@ class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     void WriteDone(bool ok);
 
     // Ends the RPC once the write at hand is done; what is queued is dropped.
-    void End(const absl::Status& why);
+    void End(const absl::Status& why) override;
 
     // The reactor is about to go.
     void Detach();

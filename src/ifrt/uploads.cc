@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/status_macros.h"
 #include "ifrt/spill.h"
@@ -428,7 +428,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
                                           });
     if (pool) return pool;
     waiting_ = waiting;
-    waiting_since_ = absl::Now();
+    waiting_since_ = SteadyNow();
     if (const auto owner = owner_.lock()) owner->NoteWaiting(weak_from_this());
     return std::nullopt;
   }

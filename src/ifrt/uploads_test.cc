@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/limits.h"
 
 namespace causeway {
@@ -264,9 +264,9 @@ TEST_F(UploadsTest, AStoreThatNobodyTakesFailsAfterTheTimeout) {
   auto uploads = Make({.stall_timeout = absl::Seconds(60)}, {.bytes = 1 << 20});
   auto upload = Begin(*uploads, 3 * kMiB);
   EXPECT_EQ(started_, Upload::Next::kPause);
-  uploads->Expire(absl::Now(), /*held=*/false);
+  uploads->Expire(SteadyNow(), /*held=*/false);
   EXPECT_TRUE(flow_->failed.ok());
-  uploads->Expire(absl::Now() + absl::Seconds(61), false);
+  uploads->Expire(SteadyNow() + absl::Seconds(61), false);
   EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(flow_->failed.message()), HasSubstr("--host-memory"));
   EXPECT_FALSE(uploads->Claim(kBuffer, 3 * kMiB).ok());
@@ -275,7 +275,7 @@ TEST_F(UploadsTest, AStoreThatNobodyTakesFailsAfterTheTimeout) {
 TEST_F(UploadsTest, TimeInWhichTheClientIsHeldDoesNotCount) {
   auto uploads = Make({.stall_timeout = absl::Seconds(60)}, {.bytes = 1 << 20});
   auto upload = Begin(*uploads, 3 * kMiB);
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   for (int second = 1; second < 200; ++second) uploads->Expire(start + absl::Seconds(second), /*held=*/true);
   uploads->Expire(start + absl::Seconds(250), false);
   EXPECT_TRUE(flow_->failed.ok()) << "its request could not be read";
@@ -308,7 +308,7 @@ TEST_F(UploadsTest, AFullDiskMakesTheStoreWaitAndIsTriedAgain) {
   memory_->ReopenDisk();
   EXPECT_EQ(flow_->resumed, 1);
   EXPECT_EQ(upload->Append(Bytes(kMiB)).value(), Upload::Next::kPause);
-  uploads->Expire(absl::Now() + absl::Seconds(61), false);
+  uploads->Expire(SteadyNow() + absl::Seconds(61), false);
   EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(flow_->failed.message()), HasSubstr("the disk takes no more"));
   EXPECT_EQ(Held(*uploads, HostPool::kStaged), 0);

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "net/address.h"
+#include "net/unix_socket.h"
 
 namespace causeway {
 namespace {
@@ -136,21 +137,6 @@ bool IsUnix(Socket& socket) {
   return getsockopt(socket.native_handle(), SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
 }
 
-// Whether the file at `path` is a socket on which nobody listens any more.
-bool IsDeadSocket(const std::string& path) {
-  struct stat info {};
-  if (lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return false;
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return false;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  const bool refused =
-      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 && errno == ECONNREFUSED;
-  close(fd);
-  return refused;
-}
-
 absl::StatusOr<Endpoint> ResolveToListen(IoThread* io, const Address& address) {
   if (address.kind == Address::Kind::kUnix) return Endpoint(asio::local::stream_protocol::endpoint(address.path));
   if (const auto numeric = NumericEndpoint(address)) return Endpoint(*numeric);
@@ -257,7 +243,7 @@ absl::StatusOr<std::shared_ptr<SocketListener>> SocketListener::Listen(IoThread*
   acceptor.open(endpoint.protocol(), error);
   if (!error && !is_unix) acceptor.set_option(asio::socket_base::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
-  if (error == asio::error::address_in_use && is_unix && IsDeadSocket(parsed.path)) {
+  if (error == asio::error::address_in_use && is_unix && LookAtSocketFile(parsed.path) == SocketFile::kStale) {
     unlink(parsed.path.c_str());
     acceptor.bind(endpoint, error);
   }

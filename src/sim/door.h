@@ -76,6 +76,7 @@ class Door final : public ClientActions {
   void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes,
                     bool in_frame, bool last) override;
   void Throttle(SessionId session, bool hold) override;
+  void WorkerDown(WorkerId, const absl::Status&) override {}  // clients look up what they fetch at once: nothing waits
   void OriginOpened(SessionId session, uint64_t origin) override;
   void OriginClosed(SessionId session, uint64_t origin, bool failed) override;
 

@@ -233,6 +233,7 @@ void WorkerCore::Impl::On(const proto::Ping& message) {
   for (int64_t buffers : context_.store.device_buffers()) pong.add_device_buffers(buffers);
   pong.set_queued_launches(launches_.size());
   pong.set_host_bytes(context_.hosts.used_bytes());
+  pong.set_programs(programs_.count());
   context_.Report(context_.life, answer);
 }
 

@@ -33,6 +33,11 @@ class InFlight {
     return Tracked<Function>{Hold(*this), std::move(function)};
   }
 
+  bool none() {
+    MutexLock lock(&mu_);
+    return count_ == 0;
+  }
+
   void WaitForNone() {
     MutexLock lock(&mu_);
     while (count_ > 0) none_.Wait(&mu_);

@@ -507,10 +507,12 @@ TEST(LinkLost, DropsEverythingAndBeginsAnewWithAHello) {
   const proto::Pong pong = h.Ping();
   EXPECT_EQ(pong.device_bytes(0), 0);
   EXPECT_EQ(pong.queued_launches(), 0);
+  EXPECT_EQ(pong.programs(), 0);
   EXPECT_THAT(h.programs, IsEmpty());
   h.Compile(kProgram, {0});
   h.PutReady(kX);
   EXPECT_EQ(h.Ping().device_buffers(0), 1) << "names can be used again";
+  EXPECT_EQ(h.Ping().programs(), 1);
 }
 
 TEST(Programs, BadDevicesAreTheCompilesError) {

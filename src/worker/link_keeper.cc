@@ -6,12 +6,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "proto/status.h"
 
 namespace causeway::worker {
+namespace {
+
+constexpr absl::Duration kIdlePoll = absl::Milliseconds(10);
+
+}  // namespace
 
 LinkKeeper::LinkKeeper(Dial dial, LinkKeeperOptions options, LinkUser* user)
     : dial_(std::move(dial)), options_(std::move(options)), user_(user), delay_(options_.min_delay) {
@@ -38,11 +43,18 @@ void LinkKeeper::Keep() {
     const absl::StatusOr<std::shared_ptr<Link>> link = Connect();
     absl::Status why = link.status();
     if (link.ok()) why = Serve(*link);
-    const absl::Time until = absl::Now() + NextDelay();
-    MutexLock lock(&mu_);
-    if (!stopping_) SayWhy(why);
-    while (!stopping_ && absl::Now() < until) changed_.WaitWithTimeout(&mu_, until - absl::Now());
-    if (stopping_) return;
+    const absl::Time ended = SteadyNow();
+    const absl::Time until = ended + NextDelay();
+    {
+      MutexLock lock(&mu_);
+      if (!stopping_) SayWhy(why);
+      while (!stopping_ && SteadyNow() < until) changed_.WaitWithTimeout(&mu_, until - SteadyNow());
+      while (!stopping_ && !user_->IsIdle() && SteadyNow() < ended + options_.old_work_patience) {
+        changed_.WaitWithTimeout(&mu_, kIdlePoll);
+      }
+      if (stopping_) return;
+    }
+    if (link.ok() && !user_->IsIdle()) user_->OnStuck();
   }
 }
 
@@ -76,7 +88,7 @@ absl::Status LinkKeeper::Serve(const std::shared_ptr<Link>& link) {
     welcome_ = false;
     refusal_ = absl::OkStatus();
     allowed_silence_ = options_.welcome_timeout;
-    last_frame_ = absl::Now();
+    last_frame_ = SteadyNow();
   }
   link->Start(this);
   user_->OnUp(link);
@@ -86,7 +98,7 @@ absl::Status LinkKeeper::Serve(const std::shared_ptr<Link>& link) {
     MutexLock lock(&mu_);
     bool closing = false;
     while (!closed_) {
-      const absl::Duration left = last_frame_ + allowed_silence_ - absl::Now();
+      const absl::Duration left = last_frame_ + allowed_silence_ - SteadyNow();
       if (!closing && (stopping_ || left <= absl::ZeroDuration())) {
         closing = true;
         const absl::Status reason = stopping_ ? absl::CancelledError("stopping")
@@ -129,7 +141,7 @@ void LinkKeeper::OnFrame(std::string frame) {
   const bool good = message.ParseFromString(frame);
   {
     MutexLock lock(&mu_);
-    last_frame_ = absl::Now();
+    last_frame_ = SteadyNow();
     link = link_;
     if (message.has_goodbye()) refusal_ = FromProto(message.goodbye().status());
   }

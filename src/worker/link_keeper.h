@@ -4,7 +4,8 @@
 //
 // Between attempts it waits min_delay, doubled each time up to max_delay, with jitter, so that the workers of a cluster
 // do not come back all at once. Only a Welcome starts the delays anew: a controller that refuses us is not pressed
-// either.
+// either. What the devices still do of an old link's work is waited for before the next one is made, so that a worker
+// comes back with nothing; a launch cannot be broken off, so after old_work_patience the user is told that it is stuck.
 //
 // Threading: one thread of its own waits, and calls OnUp and OnLost; OnFrame is called on the link's thread, between
 // the two, the first perhaps before OnUp has returned. Lifetime: the destructor closes the link, calls OnLost if it was
@@ -33,8 +34,9 @@ using Dial = std::function<void(std::function<void(absl::StatusOr<std::unique_pt
 struct LinkKeeperOptions {
   std::string controller;  // its address, for messages to people
   absl::Duration min_delay = absl::Milliseconds(100);
-  absl::Duration max_delay = absl::Seconds(5);
+  absl::Duration max_delay = absl::Seconds(2);
   absl::Duration welcome_timeout = absl::Seconds(10);  // for the answer to our Hello
+  absl::Duration old_work_patience = absl::Seconds(3);
 };
 
 class LinkUser {
@@ -45,6 +47,12 @@ class LinkUser {
   virtual void OnUp(std::shared_ptr<Link> link) = 0;
   virtual void OnFrame(proto::ToWorker message) = 0;
   virtual void OnLost() = 0;
+
+  // Nothing that was begun goes on any more.
+  virtual bool IsIdle() = 0;
+
+  // It has not become idle in time since OnLost. If this returns, the next link is made all the same.
+  virtual void OnStuck() = 0;
 };
 
 class LinkKeeper final : private LinkHandler {

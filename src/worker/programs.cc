@@ -7,7 +7,15 @@
 
 namespace causeway::worker {
 
-Program::~Program() { owner.gone_.push_back(key); }
+Program::Program(Programs& owner, ProgramKey key, ProgramId id, Life life)
+    : owner(owner), key(key), id(id), life(life) {
+  ++owner.count_;
+}
+
+Program::~Program() {
+  --owner.count_;
+  owner.gone_.push_back(key);
+}
 
 void Programs::Compile(proto::Compile request) {
   const ProgramId id{request.program()};

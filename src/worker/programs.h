@@ -25,7 +25,7 @@ class Programs;
 struct Program {
   enum class State { kCompiling, kCompiled, kFailed };
 
-  Program(Programs& owner, ProgramKey key, ProgramId id, Life life) : owner(owner), key(key), id(id), life(life) {}
+  Program(Programs& owner, ProgramKey key, ProgramId id, Life life);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -60,6 +60,9 @@ class Programs {
   void DropSession(SessionId session);
   void DropAll() { programs_.clear(); }
 
+  // Those that exist, with or without a name.
+  int64_t count() const { return count_; }
+
   // At the end of every event: gives back what nobody uses any more.
   void Sweep();
 
@@ -73,6 +76,7 @@ class Programs {
 
   Context& context_;
   uint64_t last_key_ = 0;
+  int64_t count_ = 0;
   std::vector<ProgramKey> gone_;
   absl::flat_hash_map<ProgramKey, ProgramRef> compiling_;  // keeps them until the compiler is through
   absl::btree_map<ProgramId, ProgramRef> programs_;

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "proto/control_version.h"
 #include "worker/context.h"
@@ -37,6 +39,7 @@ proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options
   hello.set_token(options.token);
   hello.set_data_address(options.data_address);
   hello.set_pid(getpid());
+  hello.set_process(std::max<uint64_t>(1, (uint64_t{std::random_device{}()} << 32) | std::random_device{}()));
   return hello;
 }
 
@@ -81,6 +84,8 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   void OnUp(std::shared_ptr<Link> link) override;
   void OnFrame(proto::ToWorker message) override;
   void OnLost() override;
+  bool IsIdle() override { return in_flight_.none(); }
+  void OnStuck() override;
 
   // WorkerActions: called by the core, inside the strand.
   void Send(const proto::ToController& message) override;
@@ -204,6 +209,14 @@ void WorkerShell::Impl::OnLost() {
     link_ = nullptr;
     Handle(LinkLost{});
   });
+}
+
+void WorkerShell::Impl::OnStuck() {
+  if (!options_.start_anew) return;
+  Log(LogLevel::kWarning,
+      "the devices are still busy with what an earlier session began, and nobody can stop them: "
+      "starting this process anew");
+  options_.start_anew();
 }
 
 // ---------------------------------------------------------------- the controller and the other workers

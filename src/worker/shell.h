@@ -34,6 +34,7 @@ struct ShellOptions {
   std::string token;
   std::string data_address;                   // where `plane` listens
   std::function<void(WorkerId)> on_identity;  // tells the data plane who this is; before it learns of any peer
+  std::function<void()> start_anew;  // the link is lost, and old launches go on and on; null: they share the devices
   CoreOptions core;
   LinkKeeperOptions link;
 };

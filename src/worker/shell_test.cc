@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <future>
@@ -147,7 +148,9 @@ class FakeController {
 // A worker's process.
 class WorkerProcess {
  public:
-  explicit WorkerProcess(FakeController& controller, FakeRuntimeOptions devices = {}) : runtime_(devices) {
+  explicit WorkerProcess(FakeController& controller, FakeRuntimeOptions devices = {},
+                         absl::Duration old_work_patience = absl::Seconds(20))
+      : runtime_(devices) {
     plane_ = *SocketDataPlane::Start({});
     ShellOptions options;
     options.name = "w";
@@ -157,6 +160,8 @@ class WorkerProcess {
     options.link.controller = controller.address();
     options.link.min_delay = absl::Milliseconds(5);
     options.link.max_delay = absl::Milliseconds(20);
+    options.link.old_work_patience = old_work_patience;
+    options.start_anew = [this] { ++started_anew_; };
     shell_ = std::make_unique<WorkerShell>(
         runtime_, *plane_,
         [this, address = controller.address()](auto done) { DialLink(&io_, address, absl::Seconds(5), done); }, clock_,
@@ -166,7 +171,10 @@ class WorkerProcess {
   // Leaves the cluster.
   void Stop() { shell_.reset(); }
 
+  int started_anew() const { return started_anew_; }
+
  private:
+  std::atomic<int> started_anew_ = 0;
   RealClock clock_;
   FakeRuntime runtime_;
   std::unique_ptr<SocketDataPlane> plane_;
@@ -432,6 +440,37 @@ TEST(WorkerShell, ComesBackEmptyWhenTheLinkIsLost) {
   worker = controller.Welcome(0);
   EXPECT_EQ(Ping(*worker).device_bytes(0), 0);
   EXPECT_EQ(FakeBuffer::live, 0);
+}
+
+TEST(WorkerShell, ComesBackWhenWhatRanHasEnded) {
+  FakeController controller;
+  const WorkerProcess process(controller, {.launch_time = absl::Milliseconds(300)});
+  auto worker = controller.Welcome(0);
+  worker->Send(CompileMessage({0}));
+  worker->Send(PutMessage(Array(1), {4}, Floats(0, 4)));
+  worker->Next();
+  worker->Next();
+  worker->Send(LaunchMessage(1, Array(1), Array(2)));
+  EXPECT_EQ(Ping(*worker).queued_launches(), 1);
+  worker.reset();
+  worker = controller.Welcome(0);
+  EXPECT_EQ(FakeBuffer::live, 0) << "not before the launch of the old link was over";
+  EXPECT_EQ(process.started_anew(), 0);
+}
+
+TEST(WorkerShell, StartsAnewWhenWhatRanDoesNotEnd) {
+  FakeController controller;
+  const WorkerProcess process(controller, {.launch_time = absl::Seconds(2)}, absl::Milliseconds(10));
+  auto worker = controller.Welcome(0);
+  worker->Send(CompileMessage({0}));
+  worker->Send(PutMessage(Array(1), {4}, Floats(0, 4)));
+  worker->Next();
+  worker->Next();
+  worker->Send(LaunchMessage(1, Array(1), Array(2)));
+  EXPECT_EQ(Ping(*worker).queued_launches(), 1);
+  worker.reset();
+  worker = controller.Welcome(0);
+  EXPECT_EQ(process.started_anew(), 1);
 }
 
 TEST(WorkerShell, TriesAgainWhenItIsRefused) {

@@ -449,6 +449,32 @@ TEST(Copy, ASourcesErrorGoesToTheWorkerThatWaitsForIt) {
   EXPECT_EQ(OriginOf(h.send_refusals[1].status), 70u);
 }
 
+TEST(Copy, NothingIsOfferedToAWorkerThatDiedAndCameBackMeanwhile) {
+  Harness h(1);
+  const auto peer_is_in_life = [&h](uint64_t incarnation) {
+    proto::ToWorker message;
+    message.mutable_peers();
+    if (incarnation > 0) {
+      proto::Peers::Peer& peer = *message.mutable_peers()->add_peers();
+      peer.set_worker(1);
+      peer.set_incarnation(incarnation);
+    }
+    h.Frame(message);
+  };
+  peer_is_in_life(1);
+  h.PutReady(kX);
+  h.Frame(CopyMessage(kY).Part(kX, 0, 0, 1, 4, /*stream=*/6).message());
+  ASSERT_THAT(h.views, SizeIs(1));
+  peer_is_in_life(0);
+  peer_is_in_life(2);
+  h.Do(Viewed{h.views[0].first, DType::kF32, {4}, true});
+  EXPECT_THAT(h.sends, IsEmpty()) << "it does not know this stream, and would never take it";
+  EXPECT_THAT(h.hosts, IsEmpty());
+  h.Frame(CopyMessage(kZ).Part(kX, 0, 0, 1, 4, /*stream=*/7).message());
+  h.Do(Viewed{h.views[1].first, DType::kF32, {4}, true});
+  EXPECT_THAT(h.sends, SizeIs(1));
+}
+
 TEST(Copy, AnErrorOfOnePieceEndsTheOthersAndIsTheShards) {
   Harness h(1);
   h.Frame(CopyMessage(kY)
