@@ -100,10 +100,15 @@ class FakeRuntime final : public DeviceRuntime {
     return std::make_shared<FakeBuffer>(shape.dtype, shape.dims, std::string(host.bytes.data(), bytes));
   }
 
-  void ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t>, absl::Span<char> target,
+  // With strides only of one dimension.
+  void ToHost(std::shared_ptr<DeviceBuffer> buffer, absl::Span<const int64_t> byte_strides, absl::Span<char> target,
               StatusCallback done) override {
     const std::string& data = static_cast<const FakeBuffer&>(*buffer).data();
-    std::memcpy(target.data(), data.data(), data.size());
+    const size_t piece = byte_strides.empty() ? data.size() : data.size() / buffer->dims()[0];
+    const size_t step = byte_strides.empty() ? piece : byte_strides[0];
+    for (size_t from = 0, to = 0; from < data.size(); from += piece, to += step) {
+      std::memcpy(target.data() + to, data.data() + from, piece);
+    }
     Later(absl::ZeroDuration(), std::move(done));
   }
 

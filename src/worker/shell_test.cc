@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <deque>
@@ -309,6 +310,20 @@ TEST(WorkerShell, LargeDataComeAndGoByTheDataPlane) {
   worker->Send(FetchMessage(Array(1), /*stream=*/6));
   EXPECT_EQ(worker->Next().fetch_done().total_bytes(), bytes);
   EXPECT_TRUE(Take(controller.plane(), PeerOf(WorkerId{0}), StreamId{6}, bytes).get() == data);
+}
+
+TEST(WorkerShell, BetweenStridedBytesAreZerosNotOldMemory) {
+  mallopt(M_PERTURB, 0x5a);  // new memory is full of what nobody wrote
+  FakeController controller;
+  const WorkerProcess process(controller);
+  const auto worker = controller.Welcome(0);
+  worker->Send(PutMessage(Array(1), {2}, Floats(1, 2)));
+  worker->Next();
+  proto::ToWorker message = FetchMessage(Array(1));
+  message.mutable_fetch()->add_byte_strides(12);
+  worker->Send(message);
+  EXPECT_EQ(worker->Next().fetch_done().data(), Floats(1, 1) + std::string(8, '\0') + Floats(2, 1));
+  mallopt(M_PERTURB, 0);
 }
 
 // Two workers that know each other.
