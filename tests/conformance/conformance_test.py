@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 
-from conformance import limits, report
+from conformance import limits, report, runs, session
 from conformance.limits import Limit
-from conformance.session import Outcome, Selection, run
+from conformance.progress import Board
+from conformance.run import FILES
+from conformance.session import Outcome, Selection, Stopped, run
 from conformance.suite import REPOSITORY, Side, SuiteError, unpack
 
 PASSED = Outcome("passed")
@@ -123,13 +126,71 @@ def test_what_pytest_cannot_collect_is_an_error_with_its_output(suite):
         run(Side("stock", {"JAX_PLATFORMS": "cpu"}), suite, Selection("broken", ["tests/a_test.py"]), lambda *_: None)
 
 
+def test_a_run_that_is_told_to_stop_does(suite):
+    (suite / "tests" / "a_test.py").write_text("import time\ndef test_long(): time.sleep(600)\n", encoding="utf-8")
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        run(
+            Side("stock", {"JAX_PLATFORMS": "cpu"}),
+            suite,
+            Selection("stopped", ["tests/a_test.py"]),
+            lambda settled, planned, failed: stop.set(),
+            stop,
+        )
+
+
+def test_only_failed_runs_again_what_did_not_pass_and_keeps_the_rest(suite, monkeypatch):
+    """Two files of tests that note each run; one test fails where it should be compared, until it is mended."""
+    monkeypatch.setattr(session, "BUILD", suite / "build")
+    monkeypatch.setattr(runs, "STOCK", Side("stock", {"JAX_PLATFORMS": "cpu", "SUITE_SIDE": "stock"}))
+    monkeypatch.setattr(runs, "CAUSEWAY", Side("causeway", {"JAX_PLATFORMS": "cpu", "SUITE_SIDE": "causeway"}))
+    (suite / "tests" / "a_test.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            import pathlib
+
+            def note(name):
+                with open("ran", "a") as ran: ran.write(f"{os.environ['SUITE_SIDE']} {name}\\n")
+
+            def test_good(): note("good")
+            def test_broken():
+                note("broken")
+                assert os.environ["SUITE_SIDE"] == "stock" or pathlib.Path("mended").exists()
+            def test_limited():
+                note("limited")
+                assert os.environ["SUITE_SIDE"] == "stock", "no such thing"
+            """
+        ),
+        encoding="utf-8",
+    )
+    (suite / "tests" / "b_test.py").write_text("def test_good(): pass\n", encoding="utf-8")
+    selections = [Selection(stem, [f"tests/{stem}.py"]) for stem in ("a_test", "b_test")]
+    known = [Limit(("a_test.py::test_limited",), "no such thing", "the client has none")]
+
+    def both(**how):
+        (suite / "ran").unlink(missing_ok=True)
+        stock, here = runs.Runs(suite, Board(), jobs=2).both(selections, known, **how)
+        counts = report.compare(stock, here, known)
+        return (suite / "ran").read_text(encoding="utf-8").splitlines(), list(report.total(counts).failed)
+
+    names = ["good", "broken", "limited"]
+    assert both() == (
+        [f"{side} {name}" for side in ("stock", "causeway") for name in names],
+        ["a_test.py::test_broken"],
+    )
+    (suite / "mended").touch()
+    assert both(only_failed=True) == (["causeway broken"], [])
+    assert both() == ([f"causeway {name}" for name in names], [])  # the yardstick was kept
+
+
 @pytest.mark.skipif(not (REPOSITORY / "build/release").is_dir(), reason="needs the release build: make build")
 def test_a_few_of_jaxs_own_tests_pass_through_causeway():
     command = [sys.executable, Path(__file__).with_name("run.py"), "--quick"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
     word, _, result = ran.stdout.splitlines()[-1].partition(" ")
     assert word == "RESULT"
     result = json.loads(result)
     assert result["failed"] == 0, ran.stdout[-4000:]
-    assert set(result["files"]) == {"array_test", "jax_jit_test", "multi_device_test", "pmap_test", "random_test"}
+    assert set(result["files"]) == set(FILES)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from conformance.limits import Limit
 from conformance.session import Outcome
 
-REQUIRED_RATIO = 0.95
+REQUIRED_RATIO = 0.98
 _ERROR_WIDTH = 150  # characters
 
 

@@ -12,16 +12,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from conformance.recorder import LOST_CONNECTION_EXIT_STATUS
 from conformance.suite import BUILD, REPOSITORY, Side, SuiteError, fingerprint
 
-TEST_TIMEOUT_S = 60
-_SILENCE_LIMIT_S = TEST_TIMEOUT_S + 60  # with no record at all: a start or an exit that hangs
+TEST_TIMEOUT_S = 180  # some compile a hundred programs, and another file may run beside
+_SILENCE_LIMIT_S = TEST_TIMEOUT_S + 120  # with no record at all: a start or an exit that hangs
 _MAX_PROCESSES = 30  # for one selection; every one but the first follows a death
 _GROUP_LIMIT_S = 10  # for a cluster to end after the interpreter that started it
 _POLL_S = 0.1
@@ -54,18 +55,26 @@ class Selection:
 Progress = Callable[[int, int, int], None]
 
 
-def run(side: Side, root: Path, selection: Selection, progress: Progress) -> dict[str, Outcome]:
+class Stopped(Exception):
+    """The run was told to stop; its processes have ended."""
+
+
+def run(
+    side: Side, root: Path, selection: Selection, progress: Progress, stop: threading.Event | None = None
+) -> dict[str, Outcome]:
     """Runs the selection and returns each test's outcome by name. Pytest's own output goes to build/conformance/logs.
 
-    Tests are missing where so many died that the rest was not worth running. SuiteError if not even one could run.
+    Tests are missing where so many died that the rest was not worth running. SuiteError if not even one could run,
+    Stopped soon after somebody set `stop`.
     """
+    stop = stop or threading.Event()
     log = BUILD / "logs" / f"{side.name}-{selection.label}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     results: dict[str, Outcome] = {}
     for _ in range(_MAX_PROCESSES):
         process = _Process(side, root, selection, results, log)
-        status = process.follow(progress)
+        status = process.follow(progress, stop)
         if process.running:
             results[process.running] = Outcome("failed", error=_cause_of_death(status))
         elif process.settled == process.planned and results:
@@ -78,18 +87,25 @@ def run(side: Side, root: Path, selection: Selection, progress: Progress) -> dic
     return results
 
 
-def run_cached(side: Side, root: Path, selection: Selection, progress: Progress, *, again: bool) -> dict[str, Outcome]:
-    """As run(), but the results of an earlier run with the same versions do, unless `again`."""
+def kept_results(side: Side, root: Path, selection: Selection) -> Path:
+    """Returns the file that keeps the results of a selection: named by all they depend on but the code under test."""
     ids = hashlib.sha256("\n".join(selection.ids).encode()).hexdigest()[:8]
-    cache = BUILD / "results" / f"{side.name}-{selection.label}-{ids}-{fingerprint(root)}.json"
-    if cache.exists() and not again:
-        return {name: Outcome(**fields) for name, fields in json.loads(cache.read_text(encoding="utf-8")).items()}
-    results = run(side, root, selection, progress)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(f".{os.getpid()}")
+    return BUILD / "results" / f"{side.name}-{selection.label}-{ids}-{fingerprint(root)}.json"
+
+
+def load_results(file: Path) -> dict[str, Outcome] | None:
+    """Reads what keep_results() wrote; None where there is no such file."""
+    if not file.exists():
+        return None
+    return {name: Outcome(**fields) for name, fields in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def keep_results(file: Path, results: Mapping[str, Outcome]):
+    """Writes results, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps({name: asdict(outcome) for name, outcome in results.items()}), encoding="utf-8")
-    partial.rename(cache)
-    return results
+    partial.rename(file)
 
 
 def _cause_of_death(status: int) -> str:
@@ -135,7 +151,7 @@ class _Process:
                 start_new_session=True,
             )
 
-    def follow(self, progress: Progress) -> int:
+    def follow(self, progress: Progress, stop: threading.Event) -> int:
         """Waits for the process, reading its record as it grows; returns the exit status. Leaves no process behind."""
         try:
             with self._record.open(encoding="utf-8") as record:
@@ -153,6 +169,8 @@ class _Process:
                         progress(self._earlier + self.settled, planned, self._failed)
                     if ended:
                         return self._process.returncode
+                    if stop.is_set():
+                        raise Stopped
                     if time.monotonic() - last_sign > _SILENCE_LIMIT_S:
                         self._process.kill()
                     time.sleep(_POLL_S)
