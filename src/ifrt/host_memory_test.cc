@@ -15,7 +15,6 @@ namespace {
 
 constexpr SessionId kFirst{1};
 constexpr SessionId kSecond{2};
-constexpr SessionId kThird{3};
 
 // 512 bytes may be staged.
 class HostMemoryTest : public ::testing::Test {

@@ -89,7 +89,6 @@ class DataNetwork {
   World& world_;
   const DataNetworkOptions options_;
   int last_address_ = 0;
-  uint64_t last_connection_ = 0;
   std::map<std::string, SimulatedPlaneCore*> planes_;  // by address
 };
 
