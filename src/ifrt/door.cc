@@ -28,6 +28,17 @@ namespace {
 namespace wire = ::xla::ifrt::proxy;
 using wire::GrpcIfrtService;
 
+// What gRPC takes of a stream that is not read. By itself it lets that grow with the bandwidth, to 8 MiB and more for
+// each of a client's 64 stores. It always takes the rest of the message that is being read.
+constexpr int kUnreadStreamBytes = 256 << 10;
+
+// gRPC hands out views of the buffers into which it reads, which it lets grow to 4 MiB. With small ones, and frames
+// that are larger than these, what is kept of one stream does not keep much of the others.
+constexpr int kReadBytes = 64 << 10;
+
+// RPCs of one connection at a time; others wait in the client. The stock client has 64 stores and as many lookups.
+constexpr int kMaxStreams = 1024;
+
 // What gRPC itself may take of connections that do nothing.
 constexpr absl::Duration kStopPatience = absl::Seconds(2);
 
@@ -172,6 +183,11 @@ absl::StatusOr<std::vector<std::string>> IfrtDoor::Start(const std::vector<std::
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, std::max(1, timeout_ms - timeout_ms / 4));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kUnreadStreamBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kUnreadStreamBytes);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   std::vector<int> ports(addresses.size(), 0);
   for (size_t i = 0; i < addresses.size(); ++i) {
     builder.AddListeningPort(addresses[i], grpc::InsecureServerCredentials(), &ports[i]);
