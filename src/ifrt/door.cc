@@ -29,8 +29,8 @@ namespace wire = ::xla::ifrt::proxy;
 using wire::GrpcIfrtService;
 
 // What gRPC takes of a stream that is not read. By itself it lets that grow with the bandwidth, to 8 MiB and more for
-// each of a client's 64 stores. It always takes the rest of the message that is being read.
-constexpr int kUnreadStreamBytes = 256 << 10;
+// each of some hundred stores of a client. It always takes the rest of the message that is being read.
+constexpr int kUnreadStreamBytes = 64 << 10;
 
 // gRPC hands out views of the buffers into which it reads, which it lets grow to 4 MiB. With small ones, and frames
 // that are larger than these, what is kept of one stream does not keep much of the others.

@@ -11,7 +11,8 @@ HostMemory::HostMemory(const HostMemoryLimits& limits) {
   MutexLock lock(&mutex_);
   set(HostPool::kStaged, limits.bytes / 2);
   set(HostPool::kSpilled, limits.spill_bytes);
-  set(HostPool::kPassing, limits.bytes / 8);
+  set(HostPool::kPassing, limits.bytes / 16);
+  set(HostPool::kAsked, limits.bytes / 16);
   set(HostPool::kFetched, limits.bytes / 8);
   set(HostPool::kPassages, limits.bytes / 8);
   set(HostPool::kResponses, limits.bytes / 8);

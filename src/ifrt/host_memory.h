@@ -42,12 +42,13 @@ struct HostMemoryLimits {
 enum class HostPool {
   kStaged,     // uploads ahead of the request that names them, and until workers have taken them: 1/2 of the memory
   kSpilled,    // the same on disk
-  kPassing,    // uploads ahead of what workers have asked for: 1/8
+  kPassing,    // uploads ahead of what workers have asked for: 1/16
+  kAsked,      // what workers have asked for and their sockets have not taken: 1/16
   kFetched,    // small data that were fetched and not looked up: 1/8
   kPassages,   // large data on their way out: 1/8
   kResponses,  // responses that clients do not read: 1/8
 };
-inline constexpr int kHostPools = 6;
+inline constexpr int kHostPools = 7;
 
 class HostMemory {
  public:

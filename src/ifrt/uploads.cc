@@ -17,6 +17,9 @@ namespace {
 // Smaller chunks stay in memory: a file and a mapping for each would cost more than they hold.
 constexpr int64_t kMinSpillBytes = 256 << 10;
 
+// What a worker has asked for waits no longer than this for what others have asked for.
+constexpr absl::Duration kAskedPatience = absl::Seconds(1);
+
 // What a buffer costs beside its data.
 constexpr int64_t kEntryBytes = 1 << 10;
 
@@ -246,14 +249,19 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     {
       MutexLock lock(&mutex_);
       if (waiting_ == 0) return false;
-      if (now - std::max(waiting_since_, held_until) < timeout) return true;
-      effects.fail = std::exchange(flow_, nullptr);
-      FailLocked(absl::ResourceExhaustedError(absl::StrCat(
-                     "host buffer ", Raw(id_), ": there is no room for it. The data that this session sent ahead of ",
-                     "the requests that take them fill its share of the controller's memory and of the disk, and no ",
-                     "request took any for ", absl::FormatDuration(timeout), memory_->DescribeDisk(),
-                     "; send fewer bytes at a time, or raise the controller's --host-memory or --spill")),
-                 effects);
+      if (waits_asked_) {
+        if (now - waiting_since_ < kAskedPatience) return true;
+        TakeAskedLocked(effects);
+      } else {
+        if (now - std::max(waiting_since_, held_until) < timeout) return true;
+        effects.fail = std::exchange(flow_, nullptr);
+        FailLocked(absl::ResourceExhaustedError(absl::StrCat(
+                       "host buffer ", Raw(id_), ": there is no room for it. The data that this session sent ahead of ",
+                       "the requests that take them fill its share of the controller's memory and of the disk, and no ",
+                       "request took any for ", absl::FormatDuration(timeout), memory_->DescribeDisk(),
+                       "; send fewer bytes at a time, or raise the controller's --host-memory or --spill")),
+                   effects);
+      }
     }
     Carry(effects);
     return false;
@@ -402,24 +410,28 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     std::optional<HostPool> pool;
     if (claimed_) {
       if (behind()) return false;
-      const bool hungry = announced_ <= kInlineBytes ||
-                          std::any_of(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
-      if (hungry) {
+      const auto hungry =
+          std::count_if(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
+      if (hungry > 0 && hungry == std::ssize(takers_)) {
+        // They are many at a time, and one socket takes them: not all of them need to be here now.
+        pool = TakeOrWaitLocked({HostPool::kAsked}, bytes);
+      } else if (hungry > 0 || announced_ <= kInlineBytes) {
         memory_->Take(HostPool::kPassing, session_, bytes);
-      } else if (!memory_->TryTake(HostPool::kPassing, session_, bytes)) {
-        return false;
+        pool = HostPool::kPassing;
+      } else if (memory_->TryTake(HostPool::kPassing, session_, bytes)) {
+        pool = HostPool::kPassing;
       }
-      pool = HostPool::kPassing;
     } else {
-      pool = StageOrWaitLocked(bytes);
+      std::vector<HostPool> pools = {HostPool::kStaged};
+      if (!spill_directory_.empty() && bytes >= kMinSpillBytes) pools.push_back(HostPool::kSpilled);
+      pool = TakeOrWaitLocked(std::move(pools), bytes);
     }
     if (pool) reserved_ = Reserved{*pool, bytes};
     return pool.has_value();
   }
 
-  std::optional<HostPool> StageOrWaitLocked(int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    std::vector<HostPool> pools = {HostPool::kStaged};
-    if (!spill_directory_.empty() && bytes >= kMinSpillBytes) pools.push_back(HostPool::kSpilled);
+  std::optional<HostPool> TakeOrWaitLocked(std::vector<HostPool> pools, int64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const uint64_t waiting = ++last_waiting_;
     const auto pool = memory_->TakeOrWait(std::move(pools), session_, bytes,
                                           [weak = weak_from_this(), waiting, bytes](HostPool pool) {
@@ -428,6 +440,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
                                           });
     if (pool) return pool;
     waiting_ = waiting;
+    waits_asked_ = claimed_;
     waiting_since_ = SteadyNow();
     if (const auto owner = owner_.lock()) owner->NoteWaiting(weak_from_this());
     return std::nullopt;
@@ -444,8 +457,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
 
   // Reads on, where that is possible now and was not.
   void ResumeLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    // It has no use any more for the room that it waits for, if it does.
-    if (claimed_) waiting_ = 0;
+    // It has no use any more for the room ahead of its request that it waits for, if it does.
+    if (claimed_ && !waits_asked_) waiting_ = 0;
     if (!started_ || reading_ || waiting_ != 0 || flow_ == nullptr || !MayReadLocked()) return;
     reading_ = true;
     effects.resume = flow_;
@@ -464,6 +477,17 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     }
   }
 
+  // What the pool is full of does not go: some of it may wait for just this. So this comes whether or not there is
+  // room.
+  void TakeAskedLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int64_t bytes = std::min(kChunkBytes, announced_ - received_);
+    waiting_ = 0;
+    memory_->Take(HostPool::kAsked, session_, bytes);
+    reserved_ = Reserved{HostPool::kAsked, bytes};
+    reading_ = true;
+    effects.resume = flow_;
+  }
+
   void CompleteLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     DeliverLocked(effects);
     effects.remove = finished();
@@ -478,6 +502,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
 
   void DiscardLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     discarded_ = true;
+    waiting_ = 0;
     staged_.Clear();
     ReleaseLocked(effects);
     ResumeLocked(effects);
@@ -540,6 +565,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;              // its next chunk, or the end
   std::optional<Reserved> reserved_ ABSL_GUARDED_BY(mutex_);  // for that
   uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;              // for room; 0: not
+  bool waits_asked_ ABSL_GUARDED_BY(mutex_) = false;          // if so: for what a worker has asked for
   uint64_t last_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time waiting_since_ ABSL_GUARDED_BY(mutex_);
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);

@@ -14,8 +14,10 @@
 //   the store waits, and fails after `stall_timeout`. Time in which the client's requests were left unread does not
 //   count.
 // - Data whose request is here flow through: the client is read as far as every worker is less than kStreamWindowBytes
-//   behind, and as memory allows. A worker that is ready for the next bytes gets them whether or not there is room,
-//   since they do not stay: what is here must never be waiting for what is held up by it.
+//   behind, and as memory allows. What a worker is ready for does not wait for what is read ahead of others, but in a
+//   pool of its own (kAsked), in turns: workers are ready for hundreds of buffers at once, and sockets take one after
+//   the other. It waits a second or two at most, then it comes without room: what is here must never wait for ever for
+//   what is held up by it.
 //
 // Threading: all calls are thread-safe. Want may be called inside the core.
 // Lifetime: a HostUploads is held by shared_ptr; uploads under way hold it weakly. Close ends all of them.
