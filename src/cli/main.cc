@@ -34,7 +34,8 @@ void AddPressure(CLI::App& sub, PressureFlags& flags) {
       ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 50))
       ->capture_default_str();
   sub.add_option("--host-memory", flags.host_memory_bytes,
-                 "Memory for all clients' data on their way through the controller, such as 1GiB")
+                 "Memory for all clients' data on their way through the controller, such as 1GiB; beside it the "
+                 "controller needs some 100 MiB, more while several clients flood it or data go to disk")
       ->envname("CAUSEWAY_HOST_MEMORY")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->check(CLI::Range(int64_t{32} << 20, int64_t{1} << 50))

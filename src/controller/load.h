@@ -27,7 +27,7 @@
 namespace causeway {
 
 struct LoadLimits {
-  int64_t launches_per_device = 256;      // of one session
+  int64_t launches_per_device = 128;      // of one session
   int64_t items = 4096;                   // launches and arrays in the making, of one session
   int64_t bytes = 16 << 20;               // of what they need in control frames, of one session
   int64_t host_bytes = int64_t{1} << 30;  // of larger host data on their way from a client to workers, of one session

@@ -22,7 +22,7 @@ from harness import Client, Cluster, descendants, eventually, short_folder
 MIB = 1 << 20
 HOST_MEMORY_MIB = 128
 # Launches of one client on one device by default, and a few uploads.
-MOST_IN_FLIGHT = 256 + 8
+MOST_IN_FLIGHT = 128 + 8
 # What a controller has beside clients' data: allocator, what gRPC holds of streams, threads, the tables of sessions.
 OVERHEAD_MIB = 96
 # A launch, a small upload or a small fetch of somebody else, on a machine that is busy with other tests.
