@@ -55,8 +55,8 @@ class UploadFlow {
  public:
   virtual ~UploadFlow() = default;
 
-  // Reading may go on, after a Start or Append that said kPause. Called once for each, from any thread, and inside the
-  // core.
+  // Reading may go on, after a Start or Append that says kPause. Called once for each, from any thread, also inside
+  // that Start or Append, before it says so, and inside the core.
   virtual void Resume() = 0;
 
   // The store has failed: no more Append.

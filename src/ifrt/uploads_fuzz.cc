@@ -81,8 +81,10 @@ class Plane final : public DataPlane {
 // What uploads hold of a store's reader.
 class Flow final : public UploadFlow {
  public:
+  // Perhaps before the call that pauses has returned.
   void Resume() override {
-    FUZZ_CHECK(paused);
+    FUZZ_CHECK(!resumed);
+    resumed = !paused;
     paused = false;
   }
   void Fail(const absl::Status& why) override {
@@ -91,6 +93,7 @@ class Flow final : public UploadFlow {
   }
 
   bool paused = false;
+  bool resumed = false;
   bool ended = false;
 };
 
@@ -213,7 +216,9 @@ class Driver {
 
   // Nothing of ours holds a lock here, so a Resume comes after the answer that asks for it.
   static void Goes(Store& store, Upload::Next next) {
-    if (next == Upload::Next::kPause) store.flow->paused = true;
+    const bool resumed = std::exchange(store.flow->resumed, false);
+    FUZZ_CHECK(next == Upload::Next::kPause || !resumed);
+    store.flow->paused = next == Upload::Next::kPause && !resumed;
   }
 
   // Sizes that meet, and some at the limits between the ways that data take.

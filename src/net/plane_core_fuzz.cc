@@ -92,6 +92,8 @@ class Source final : public StreamSource {
 class Reader {
  public:
   void Granted(StreamId id, int64_t bytes) { granted_[id] = SaturatingAdd(granted_[id], bytes); }
+  // Bytes have come that may be grants, or may make something else of what comes behind them.
+  void GrantedUnknown() { known_ = false; }
 
   void Take(const char* data, size_t size) {
     bytes_.append(data, size);
@@ -101,7 +103,7 @@ class Reader {
       if (bytes_.size() - kDataHeaderBytes < header->length) return;
       bytes_.erase(0, kDataHeaderBytes + header->length);
       if (header->type == DataType::kData) {
-        FUZZ_CHECK(header->length <= granted_[header->stream]);
+        FUZZ_CHECK(!known_ || header->length <= granted_[header->stream]);
         granted_[header->stream] -= header->length;
       }
     }
@@ -110,11 +112,13 @@ class Reader {
   void Clear() {
     bytes_.clear();
     granted_.clear();
+    known_ = true;
   }
 
  private:
   std::string bytes_;
   std::map<StreamId, int64_t> granted_;
+  bool known_ = true;
 };
 
 // Connects at once, if it is let.
@@ -181,16 +185,27 @@ class Driver {
         if (in.OneIn(16)) plane_->SetSelf(PeerId{in.Below(3)});
         return plane_->SetPeer(peer, "", 1);
       case 8:
+        Connect(peer);
+        plane_->readers[peer].GrantedUnknown();
         return Arrive(peer, in.Bytes(64), in);
       case 9:
       case 10:
         return Write(peer, in);
       default:
+        Connect(peer);
         return Arrive(peer, Message(peer, id, in), in);
     }
   }
 
  private:
+  // A peer may be the one that connects.
+  void Connect(PeerId id) {
+    PlaneCore::Peer* const peer = plane_->Find(id);
+    if (peer == nullptr || peer->mux.connected()) return;
+    plane_->readers[id].Clear();
+    peer->mux.Connected();
+  }
+
   // A message that the peer could send, with numbers that may fit.
   std::string Message(PeerId peer, StreamId id, FuzzInput& in) {
     DataHeader header{.type = static_cast<DataType>(1 + in.Below(5)), .stream = id};
@@ -226,11 +241,7 @@ class Driver {
     for (size_t at = 0; at < bytes.size();) {
       PlaneCore::Peer* const peer = plane_->Find(id);
       if (peer == nullptr) return;
-      // A peer may be the one that connects.
-      if (!peer->mux.connected()) {
-        plane_->readers[id].Clear();
-        peer->mux.Connected();
-      }
+      Connect(id);
       std::array<iovec, 2> room;
       const int count = peer->mux.ReadBuffers(room);
       FUZZ_CHECK(count >= 1 && count <= 2);

@@ -137,6 +137,9 @@ absl::Status PjrtClient::DescribeMemories(PJRT_Device* device, Device& ours, pro
   standard.device = device;
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Device_DefaultMemory, standard));
 
+  if (memories.num_memories == 0) {
+    return absl::InternalError(absl::StrCat("device ", ours.id, " of the plugin addresses no memory"));
+  }
   for (size_t i = 0; i < memories.num_memories; ++i) {
     PJRT_Memory* memory = memories.memories[i];
     if (memory == standard.memory) described.set_default_memory(static_cast<int>(i));
