@@ -543,7 +543,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         owner->deliver_(std::move(arrived));
       }
     }
-    if (effects.remove) owner->Remove(id_);
+    if (effects.remove) owner->Remove(id_, this);
   }
 
   const std::weak_ptr<HostUploads> owner_;
@@ -615,12 +615,12 @@ std::shared_ptr<HostUploads::Entry> HostUploads::FindOrAdd(HostBufferId buffer, 
   return entries_[buffer] = std::make_shared<Entry>(shared_from_this(), buffer);
 }
 
-void HostUploads::Remove(HostBufferId buffer) {
+void HostUploads::Remove(HostBufferId buffer, const Entry* entry) {
   std::shared_ptr<Entry> gone;  // goes without the lock
   {
     MutexLock lock(&mutex_);
     const auto it = entries_.find(buffer);
-    if (it == entries_.end()) return;
+    if (it == entries_.end() || it->second.get() != entry) return;
     gone = std::move(it->second);
     entries_.erase(it);
   }

@@ -129,7 +129,8 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   class Taker;
 
   std::shared_ptr<Entry> FindOrAdd(HostBufferId buffer, absl::Status& status);
-  void Remove(HostBufferId buffer);
+  // Only this entry: a client may have named another one the same since.
+  void Remove(HostBufferId buffer, const Entry* entry);
 
   void NoteWaiting(std::weak_ptr<Entry> entry);
 

@@ -131,7 +131,8 @@ absl::StatusOr<bool> PjrtBuffer::ReadableInPlace() const {
   PjrtArgs<PJRT_Buffer_GetMemoryLayout_Args> layout;
   layout.buffer = get();
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Buffer_GetMemoryLayout, layout));
-  if (layout.layout.type != PJRT_Buffer_MemoryLayout_Type_Tiled || layout.layout.tiled.num_tiles > 0) return false;
+  if (RawEnum(&layout.layout.type) != PJRT_Buffer_MemoryLayout_Type_Tiled ||
+       layout.layout.tiled.num_tiles > 0) return false;
   const PJRT_Buffer_MemoryLayout_Tiled& tiled = layout.layout.tiled;
   for (size_t i = 0; i < tiled.minor_to_major_size; ++i) {
     if (tiled.minor_to_major[i] != static_cast<int64_t>(tiled.minor_to_major_size - 1 - i)) return false;
