@@ -131,8 +131,8 @@ absl::StatusOr<bool> PjrtBuffer::ReadableInPlace() const {
   PjrtArgs<PJRT_Buffer_GetMemoryLayout_Args> layout;
   layout.buffer = get();
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Buffer_GetMemoryLayout, layout));
-  if (RawEnum(&layout.layout.type) != PJRT_Buffer_MemoryLayout_Type_Tiled ||
-       layout.layout.tiled.num_tiles > 0) return false;
+  if (RawEnum(&layout.layout.type) != PJRT_Buffer_MemoryLayout_Type_Tiled || layout.layout.tiled.num_tiles > 0)
+    return false;
   const PJRT_Buffer_MemoryLayout_Tiled& tiled = layout.layout.tiled;
   for (size_t i = 0; i < tiled.minor_to_major_size; ++i) {
     if (tiled.minor_to_major[i] != static_cast<int64_t>(tiled.minor_to_major_size - 1 - i)) return false;
@@ -158,6 +158,7 @@ absl::StatusOr<HostBytes> PjrtBuffer::View(std::shared_ptr<PjrtBuffer> self) {
   PjrtArgs<PJRT_Buffer_OpaqueDeviceMemoryDataPointer_Args> pointer;
   pointer.buffer = self->get();
   RETURN_IF_ERROR(self->api().Call(self->api().table().PJRT_Buffer_OpaqueDeviceMemoryDataPointer, pointer));
+  if (pointer.device_memory_ptr == nullptr) return absl::FailedPreconditionError(kUseCopy);
   return HostBytes{owner, {static_cast<const char*>(pointer.device_memory_ptr), static_cast<size_t>(size)}};
 }
 
