@@ -386,7 +386,7 @@ void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status
       if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
       array.on_workers = workers.size() > 1;
       if (array.deleted) continue;
-      array.error.Update(WithOrigin(lost, array.PendingOrigin()));
+      array.error.Update(WithOrigin(lost, array.LendPendingOrigin()));
       for (const std::shared_ptr<Future>& future : array.futures) {
         for (const std::shared_ptr<Wait>& wait : future->waits()) {
           if (std::find(wait->arrays.begin(), wait->arrays.end(), id) == wait->arrays.end()) continue;

@@ -519,6 +519,22 @@ TEST_F(CoreTest, WhatALostWorkerWasAtSaysItsOwnOrigin) {
   for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
 }
 
+TEST_F(CoreTest, AnOriginThatTheErrorOfALossSaysStaysThoughItsWorkEndsWell) {
+  TwoWorkers();
+  Put(A(1), {0});
+  ArrayDone(kLinkA, A(1));
+  origin_ = 70;
+  Put(A(2), {2});
+  origin_ = 71;
+  Handle(AliasShards{Next(), {{A(3), On({0, 2}), {{A(1), 0}, {A(2), 0}}}}, {}});
+  Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
+  ArrayDone(kLinkB, A(2));
+  EXPECT_TRUE(Answer(Wait(A(2))).ok());
+  EXPECT_EQ(OriginOf(Answer(Wait(A(3)))), 70u);
+  EXPECT_TRUE(out_.failed.contains(70));
+  for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
+}
+
 // ---------------------------------------------------------------- loss
 
 TEST_F(CoreTest, ALostWorkerFailsExactlyWhatDependedOnIt) {

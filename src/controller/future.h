@@ -50,7 +50,12 @@ class Future {
   // The first error reported, so far.
   const absl::Status& status() const { return status_; }
 
-  uint64_t origin() const { return origin_; }
+  // Its maker's origin, for an error that comes of something else while this is pending. That error stays, also where
+  // this ends well: the origin counts as failed from now on.
+  uint64_t LendOrigin() {
+    lent_ = true;
+    return origin_;
+  }
 
   // Counts one report. Reports after the last one are ignored: a failure may have overtaken them.
   void PartDone(const absl::Status& status, ControllerActions& out) {
@@ -75,7 +80,7 @@ class Future {
 
  private:
   void Answer(ControllerActions& out) {
-    if (origin_ != 0) out.OriginClosed(session_, origin_, /*failed=*/OriginOf(status_) == origin_);
+    if (origin_ != 0) out.OriginClosed(session_, origin_, /*failed=*/lent_ || OriginOf(status_) == origin_);
     for (const std::shared_ptr<Wait>& wait : std::exchange(waits_, {})) {
       if (wait->remaining == 0) continue;  // failed meanwhile
       wait->status.Update(status_);
@@ -86,6 +91,7 @@ class Future {
   int parts_;
   const SessionId session_;
   const uint64_t origin_;
+  bool lent_ = false;
   absl::Status status_;
   std::vector<std::shared_ptr<Wait>> waits_;  // empty once done
 };

@@ -37,10 +37,10 @@ struct Array {
     return absl::OkStatus();
   }
 
-  // Of what it still waits for first; 0 where it waits for nothing.
-  uint64_t PendingOrigin() const {
+  // Of what it still waits for first, for an error that it gets meanwhile; 0 where it waits for nothing.
+  uint64_t LendPendingOrigin() {
     for (const auto& future : futures) {
-      if (!future->done()) return future->origin();
+      if (!future->done()) return future->LendOrigin();
     }
     return 0;
   }
