@@ -531,6 +531,34 @@ def asynchronous_error() -> None:
 
 
 @case
+def traceback_of_launch() -> None:
+    """an error that comes later names the line that launched what failed"""
+    huge = jax.jit(lambda x: jnp.broadcast_to(x, (2**46,)))
+
+    def launch_too_much() -> jax.Array:
+        return huge(jnp.float32(1))
+
+    expect_error("launch_too_much", launch_too_much().block_until_ready)
+
+
+@case
+def many_errors() -> None:
+    """hundreds of failed launches, some looked at, some dropped, and work between them"""
+    huge = jax.jit(lambda x: jnp.broadcast_to(x, (2**46,)))
+    head = jax.jit(lambda x: x[:4] + 1)
+    add = jax.jit(lambda x: x + 1)
+    y = jnp.zeros(4)
+    for i in range(300):
+        bad = head(huge(jnp.float32(i)))
+        y = add(y)
+        if i % 50 == 0:
+            expect_error("(?i)memory|RESOURCE_EXHAUSTED", bad.block_until_ready)
+        elif i % 3 == 0:
+            bad.delete()
+    np.testing.assert_array_equal(y, np.full(4, 300))
+
+
+@case
 def reconnection() -> None:
     """a new session in the same process (`clear_backends`)"""
     jax.extend.backend.clear_backends()
