@@ -19,7 +19,7 @@ LOST = "DATA_LOSS: worker w1 is lost"
 
 
 def array(name: int, home: int, outcome: str, *parents: int, asked: float = 1.0, ready: float = 1e9) -> Record:
-    return Record(name, frozenset({home}), parents, asked, asked, ready, outcome, seen=20.0)
+    return Record(name, frozenset({home}), parents, asked, asked, ready, outcome, seen=20.0, looked=19.0)
 
 
 # ---------------------------------------------------------------- the book
@@ -37,6 +37,7 @@ def array(name: int, home: int, outcome: str, *parents: int, asked: float = 1.0,
         [array(1, 1, LOST, ready=2.0), array(2, 1, LOST, 1, asked=13.0)],  # of what is gone
         [Record(1, frozenset({0, 1}), (), 1.0, 1.0, 2.0, LOST, 20.0)],  # half of it
         [Record(1, frozenset({1}), (), 1.0, 1.0, 2.0, OK, 9.0)],  # seen before the blow, deleted since
+        [Record(1, frozenset({1}), (), 1.0, 1.0, 2.0, OK, 10.1, 9.9)],  # the blow came into the look
         [array(1, 1, "")],  # nobody looked
     ],
 )

@@ -137,7 +137,7 @@ class _Player:
             self.arrays[name] = call()
             self.values[name] = value
         except JaxError as error:
-            self._note(record, str(error))
+            self._note(record, str(error), asked)
         record.issued = time.monotonic()
         self.slowest_s = max(self.slowest_s, record.issued - asked)
         return name
@@ -150,7 +150,7 @@ class _Player:
             self.arrays[name].block_until_ready()
             record.ready = min(record.ready, time.monotonic())
         except JaxError as error:
-            self._note(record, str(error))
+            self._note(record, str(error), began)
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
     def fetch(self, name: int, fresh: bool = False) -> None:
@@ -163,17 +163,18 @@ class _Player:
             record.ready = min(record.ready, time.monotonic())
             expected = self.values[name]
             same = value.shape == expected.shape and np.array_equal(value, expected)
-            self._note(record, OK if same else f"WRONG VALUES: {value.ravel()[:4]} for {expected.ravel()[:4]}")
+            self._note(record, OK if same else f"WRONG VALUES: {value.ravel()[:4]} for {expected.ravel()[:4]}", began)
         except JaxError as error:
-            self._note(record, str(error))
+            self._note(record, str(error), began)
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
     def drop(self, name: int) -> None:
         self.arrays.pop(name, None)
         self.values.pop(name, None)
 
-    def _note(self, record: Record, outcome: str) -> None:
+    def _note(self, record: Record, outcome: str, looked: float) -> None:
         record.outcome = outcome
+        record.looked = looked
         record.seen = time.monotonic()
         self.session_lost |= _SESSION_LOST in outcome
 

@@ -28,6 +28,7 @@ class Record:
     ready: float = INFINITY  # when the client first knew that it was there
     outcome: str = ""  # OK, an error's text, or what is wrong with its values
     seen: float = 0.0  # when that was found out
+    looked: float = 0.0  # when the look began that found it out
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,10 @@ def judge(records: list[Record], loss: Loss) -> Verdict:
     for record in records:
         if not record.outcome:
             continue  # deleted or donated before anybody looked
-        # What was seen before the blow says nothing about it.
+        # What was seen before the blow says nothing about it, and a look that the blow came into may have been quicker.
         fate = book.fate(record) if record.seen > loss.at else "right"
+        if fate == "lost" and record.looked < loss.noticed:
+            fate = "either"
         is_right = record.outcome == OK
         is_lost = not is_right and loss.error in record.outcome
         verdict.right += is_right
