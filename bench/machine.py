@@ -14,7 +14,7 @@ def _busy_ticks() -> int:
 
 
 def _own_ticks() -> int:
-    """Clock ticks of this process and everything below it that lives."""
+    """Clock ticks of this process and everything below it, with those that have ended and been waited for."""
     parent: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -25,7 +25,7 @@ def _own_ticks() -> int:
         fields = text[text.rindex(")") + 2 :].split()  # behind the name, which may hold anything
         pid = int(stat.parent.name)
         parent[pid] = int(fields[1])
-        ticks[pid] = int(fields[11]) + int(fields[12])
+        ticks[pid] = sum(map(int, fields[11:15]))
 
     def is_ours(pid: int) -> bool:
         while pid > 1 and pid != os.getpid():
@@ -36,10 +36,7 @@ def _own_ticks() -> int:
 
 
 class OthersWatch:
-    """Measures how many processors other processes have kept busy since it was made, on average.
-
-    Children of ours that end in between count as others.
-    """
+    """Measures how many processors other processes have kept busy since it was made, on average."""
 
     def __init__(self):
         self._began = time.monotonic()
