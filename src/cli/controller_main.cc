@@ -51,13 +51,11 @@ absl::Status RunController(const ControllerFlags& flags) {
   Shutdown shutdown;
   ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
   RETURN_IF_ERROR(CheckExposure(flags, token));
-  if (flags.heartbeat_timeout_s <= flags.heartbeat_s) {
-    return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");
-  }
+  RETURN_IF_ERROR(CheckTimeouts(flags.timeouts));
   ControllerShellOptions options;
   options.core.token = token;
-  options.core.heartbeat = absl::Seconds(flags.heartbeat_s);
-  options.core.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  options.core.heartbeat = absl::Seconds(flags.timeouts.heartbeat_s);
+  options.core.heartbeat_timeout = absl::Seconds(flags.timeouts.heartbeat_timeout_s);
   options.core.limits.launches_per_device = flags.pressure.launches_in_flight;
   options.core.limits.items = flags.pressure.work_in_flight;
   options.core.limits.host_bytes = flags.pressure.upload_in_flight_bytes;
@@ -70,7 +68,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   door_options.host_memory.bytes = flags.pressure.host_memory_bytes;
   door_options.host_memory.spill_bytes = flags.pressure.spill_bytes;
   if (flags.pressure.spill_bytes > 0) door_options.uploads.spill_directory = flags.pressure.spill_directory;
-  door_options.client_timeout = absl::Seconds(flags.client_timeout_s);
+  door_options.client_timeout = absl::Seconds(flags.timeouts.client_timeout_s);
   door_options.large_transfer_directory = flags.large_transfer_directory;
   IfrtDoor door(*shell, shell->data_plane(), std::move(door_options));
   shell->SetDoor(&door);

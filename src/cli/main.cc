@@ -51,19 +51,17 @@ void AddPressure(CLI::App& sub, PressureFlags& flags) {
       ->capture_default_str();
 }
 
-// How long whoever is silent is waited for.
-template <typename Flags>
-void AddTimeouts(CLI::App* sub, Flags& flags) {
-  sub->add_option("--heartbeat", flags.heartbeat_s, "Seconds between pings of a worker")
+void AddTimeouts(CLI::App& sub, TimeoutFlags& flags) {
+  sub.add_option("--heartbeat", flags.heartbeat_s, "Seconds between pings of a worker")
       ->envname("CAUSEWAY_HEARTBEAT")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
-  sub->add_option("--heartbeat-timeout", flags.heartbeat_timeout_s, "Seconds of silence after which a worker is lost")
+  sub.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s, "Seconds of silence after which a worker is lost")
       ->envname("CAUSEWAY_HEARTBEAT_TIMEOUT")
       ->check(CLI::Range(0.2, 86400.0))
       ->capture_default_str();
-  sub->add_option("--client-timeout", flags.client_timeout_s,
-                  "Seconds of silence after which a client's session ends and all it owns is freed")
+  sub.add_option("--client-timeout", flags.client_timeout_s,
+                 "Seconds of silence after which a client's session ends and all it owns is freed")
       ->envname("CAUSEWAY_CLIENT_TIMEOUT")
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str();
@@ -103,7 +101,7 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
       ->envname("CAUSEWAY_WORKERS")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  AddTimeouts(sub, flags);
+  AddTimeouts(*sub, flags.timeouts);
   sub->add_option("--large-transfer-dir", flags.large_transfer_directory,
                   "Folder shared with clients through which they may hand over large arrays")
       ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
@@ -162,7 +160,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");
   sub->add_flag("!--no-restart", flags.restart,
                 "Do not start workers again that died, and end when the controller dies");
-  AddTimeouts(sub, flags);
+  AddTimeouts(*sub, flags.timeouts);
   sub->add_flag("--exit-with-stdin", flags.exit_with_stdin, "Stop when stdin closes (for a parent process)");
   sub->add_option("--ready-fd", flags.ready_fd,
                   "Write one JSON line to this file descriptor when ready (for a parent process)");

@@ -19,6 +19,11 @@ constexpr size_t kMaxTokenBytes = 4096;
 
 }  // namespace
 
+absl::Status CheckTimeouts(const TimeoutFlags& flags) {
+  if (flags.heartbeat_timeout_s > flags.heartbeat_s) return absl::OkStatus();
+  return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");
+}
+
 absl::StatusOr<std::string> ReadToken(const std::string& token_file) {
   if (token_file.empty()) {
     const char* token = std::getenv("CAUSEWAY_TOKEN");

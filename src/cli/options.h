@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "controller/load.h"
 #include "ifrt/host_memory.h"
@@ -28,6 +29,16 @@ struct PressureFlags {
   std::string spill_directory = "/var/tmp";
 };
 
+// How long whoever is silent is waited for, of both as well.
+struct TimeoutFlags {
+  double heartbeat_s = 1;
+  double heartbeat_timeout_s = 10;
+  double client_timeout_s = 240;
+};
+
+// INVALID_ARGUMENT unless a worker is asked whether it is there before it is given up.
+absl::Status CheckTimeouts(const TimeoutFlags& flags);
+
 struct ControllerFlags {
   std::vector<std::string> client_addresses = {kDefaultClientAddress};
   std::string control_address = kDefaultControlAddress;
@@ -35,11 +46,9 @@ struct ControllerFlags {
   bool allow_remote = false;  // needed for any bind but loopback and unix sockets
   std::string token_file;
   bool slices = false;
-  double heartbeat_s = 1;
-  double heartbeat_timeout_s = 10;
-  double client_timeout_s = 240;
   int workers = 1;
   std::string large_transfer_directory;
+  TimeoutFlags timeouts;
   PressureFlags pressure;
 };
 
@@ -52,12 +61,10 @@ struct UpFlags {
   std::string dir;  // empty: a private one is made, and removed at the end
   bool slices = false;
   bool restart = true;
-  double heartbeat_s = 1;
-  double heartbeat_timeout_s = 10;
-  double client_timeout_s = 240;
   bool exit_with_stdin = false;
   int ready_fd = -1;
   double timeout_s = 120;
+  TimeoutFlags timeouts;
   PressureFlags pressure;
 };
 

@@ -99,11 +99,11 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
                                         "--workers",
                                         absl::StrCat(flags.islands * flags.hosts),
                                         "--heartbeat",
-                                        absl::StrCat(flags.heartbeat_s),
+                                        absl::StrCat(flags.timeouts.heartbeat_s),
                                         "--heartbeat-timeout",
-                                        absl::StrCat(flags.heartbeat_timeout_s),
+                                        absl::StrCat(flags.timeouts.heartbeat_timeout_s),
                                         "--client-timeout",
-                                        absl::StrCat(flags.client_timeout_s)};
+                                        absl::StrCat(flags.timeouts.client_timeout_s)};
   if (flags.slices) arguments.push_back("--slices");
   const std::pair<const char*, int64_t> limits[] = {
       {"--launches-in-flight", flags.pressure.launches_in_flight},
@@ -255,9 +255,7 @@ class Up {
 
 absl::Status CheckFlags(const UpFlags& flags) {
   constexpr int kMaxProcesses = 1024;
-  if (flags.heartbeat_timeout_s <= flags.heartbeat_s) {
-    return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");
-  }
+  RETURN_IF_ERROR(CheckTimeouts(flags.timeouts));
   if (flags.islands < 1 || flags.hosts < 1 || flags.devices < 1 || flags.islands * flags.hosts > kMaxProcesses) {
     return absl::InvalidArgumentError(
         absl::StrCat("--islands, --hosts and --devices must be at least 1, and at most ", kMaxProcesses, " workers"));
