@@ -474,7 +474,7 @@ void ControllerCore::Impl::On(DestructArrays& e) {
 
 void ControllerCore::Impl::On(WaitReady& e) {
   Session& session = *FindSession(e.request.session);
-  auto wait = std::make_shared<Wait>(Wait{e.request, e.arrays, 0, absl::OkStatus()});
+  auto wait = std::make_shared<Wait>(Wait{.request = e.request});
   std::vector<Future*> pending;
   for (ArrayId id : e.arrays) {
     absl::StatusOr<Array*> array = Usable(session, id);
@@ -486,6 +486,7 @@ void ControllerCore::Impl::On(WaitReady& e) {
     }
   }
   if (pending.empty() || !wait->status.ok()) return out_->ReplyDone(e.request, wait->status);
+  wait->arrays = std::move(e.arrays);
   wait->remaining = static_cast<int>(pending.size());
   for (Future* future : pending) future->AddWait(wait);
 }

@@ -36,7 +36,7 @@ constexpr int kUnreadStreamBytes = 64 << 10;
 // that are larger than these, what is kept of one stream does not keep much of the others.
 constexpr int kReadBytes = 64 << 10;
 
-// RPCs of one connection at a time; others wait in the client. The stock client has 64 stores and as many lookups.
+// RPCs of one connection at a time; others wait in the client. The stock client has some hundred stores, and lookups.
 constexpr int kMaxStreams = 1024;
 
 // What gRPC itself may take of connections that do nothing.
@@ -78,22 +78,20 @@ class IfrtDoor::Service final : public ServiceBase {
 
   grpc::ServerUnaryReactor* GetVersion(grpc::CallbackServerContext* context, const wire::GrpcGetVersionRequest* request,
                                        wire::GrpcGetVersionResponse* response) override {
-    auto version = ChooseVersion(*request);
+    const auto version = ChooseVersion(*request);
     const std::string client = absl::StrCat("client ", std::string(context->peer()));
-    // The stock client takes an error here as a reason to ask again, once a second, until its own time-out.
-    if (version.ok()) {
-      absl::Status ready;
-      door_.gate_.Read([&ready](const ControllerCore& core) { ready = core.Ready(); });
-      if (!ready.ok()) return Reply(context, ready);
-    }
-    if (version.ok()) {
-      *response->mutable_version() = *version;
-      Log(LogLevel::kInfo, absl::StrCat(client, " offers ", DescribeOffer(*request), "; agreed on ",
-                                        version->protocol_version(), " and ", version->ifrt_serdes_version_number()));
-    } else {
+    if (!version.ok()) {
       Log(LogLevel::kWarning, absl::StrCat(client, " refused: ", version.status().message()));
+      return Reply(context, version.status());
     }
-    return Reply(context, version.status());
+    // The stock client takes an error here as a reason to ask again, once a second, until its own time-out.
+    absl::Status ready;
+    door_.gate_.Read([&ready](const ControllerCore& core) { ready = core.Ready(); });
+    if (!ready.ok()) return Reply(context, ready);
+    *response->mutable_version() = *version;
+    Log(LogLevel::kInfo, absl::StrCat(client, " offers ", DescribeOffer(*request), "; agreed on ",
+                                      version->protocol_version(), " and ", version->ifrt_serdes_version_number()));
+    return Reply(context, absl::OkStatus());
   }
 
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* IfrtSession(

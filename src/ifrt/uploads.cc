@@ -251,7 +251,10 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       if (waiting_ == 0) return false;
       if (waits_asked_) {
         if (now - waiting_since_ < kAskedPatience) return true;
-        TakeAskedLocked(effects);
+        // What the pool is full of does not go: some of it may wait for just this. So this comes without room.
+        const int64_t bytes = NextChunkBytes();
+        memory_->Take(HostPool::kAsked, session_, bytes);
+        ReadOnLocked(HostPool::kAsked, bytes, effects);
       } else {
         if (now - std::max(waiting_since_, held_until) < timeout) return true;
         effects.fail = std::exchange(flow_, nullptr);
@@ -284,10 +287,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     {
       MutexLock lock(&mutex_);
       if (waiting_ != waiting) return false;
-      waiting_ = 0;
-      reserved_ = Reserved{pool, bytes};
-      reading_ = true;
-      effects.resume = flow_;
+      ReadOnLocked(pool, bytes, effects);
     }
     Carry(effects);
     return true;
@@ -403,10 +403,14 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   }
 
   // Whether the next chunk may be read now, with memory taken for it; otherwise ResumeLocked or OnRoom will say so.
+  int64_t NextChunkBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return std::min(kChunkBytes, announced_ - received_);
+  }
+
   bool MayReadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!failed_.ok()) return false;
     if (complete() || discarded_) return true;
-    const int64_t bytes = std::min(kChunkBytes, announced_ - received_);
+    const int64_t bytes = NextChunkBytes();
     std::optional<HostPool> pool;
     if (claimed_) {
       if (behind()) return false;
@@ -477,13 +481,10 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     }
   }
 
-  // What the pool is full of does not go: some of it may wait for just this. So this comes whether or not there is
-  // room.
-  void TakeAskedLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const int64_t bytes = std::min(kChunkBytes, announced_ - received_);
+  // Ends a wait for room: these bytes of the pool are there for the next chunk.
+  void ReadOnLocked(HostPool pool, int64_t bytes, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     waiting_ = 0;
-    memory_->Take(HostPool::kAsked, session_, bytes);
-    reserved_ = Reserved{HostPool::kAsked, bytes};
+    reserved_ = Reserved{pool, bytes};
     reading_ = true;
     effects.resume = flow_;
   }

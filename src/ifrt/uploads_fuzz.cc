@@ -214,7 +214,6 @@ class Driver {
     int64_t total;
   };
 
-  // Nothing of ours holds a lock here, so a Resume comes after the answer that asks for it.
   static void Goes(Store& store, Upload::Next next) {
     const bool resumed = std::exchange(store.flow->resumed, false);
     FUZZ_CHECK(next == Upload::Next::kPause || !resumed);
