@@ -5,8 +5,6 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -19,6 +17,7 @@
 
 #include "base/limits.h"
 #include "ifrt/door_test_harness.h"
+#include "net/test_unix_socket.h"
 #include "net/unix_socket.h"
 #include "proto/status.h"
 
@@ -51,11 +50,8 @@ TEST_F(DoorTest, ALiveUnixSocketIsNotTakenOverButAStaleOneIs) {
   EXPECT_EQ(LookAtSocketFile(directory_ + "/s"), SocketFile::kInUse);
 
   const std::string stale = directory_ + "/stale";
-  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  stale.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  ASSERT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const int fd = BindUnixSocket(stale);
+  ASSERT_GE(fd, 0);
   close(fd);
   IfrtDoor next(cluster_, plane_, {});
   EXPECT_TRUE(next.Start({"unix:" + stale}).ok());

@@ -238,39 +238,41 @@ TEST_F(UploadsTest, AWorkerThatIsReadyGetsDataWhateverOthersAreReadAhead) {
   EXPECT_EQ(memory_->used_bytes(HostPool::kPassing, kSession), 0);
 }
 
-TEST_F(UploadsTest, WhatWorkersAskForIsReadAFewChunksAtATime) {
-  auto uploads = Make({}, kLittle);
-  // Others have taken all that may be here for workers that ask.
-  memory_->Take(HostPool::kAsked, SessionId{2}, 2 * kMiB);
-  EXPECT_TRUE(uploads->Claim(kBuffer, kMiB).ok());
-  uploads->Want(kBuffer, kWorker, StreamId{1}, kMiB, false, true);
-  EXPECT_TRUE(plane_.Take(StreamId{1}, 0, 1).empty());
-  auto upload = Begin(*uploads, kMiB);
+// A worker asks for a chunk, and others have taken all that may be here for workers that ask.
+class CrowdedUploadsTest : public UploadsTest {
+ protected:
+  CrowdedUploadsTest() {
+    memory_->Take(HostPool::kAsked, SessionId{2}, 2 * kMiB);
+    EXPECT_TRUE(uploads_->Claim(kBuffer, kMiB).ok());
+    uploads_->Want(kBuffer, kWorker, StreamId{1}, kMiB, false, true);
+    EXPECT_TRUE(plane_.Take(StreamId{1}, 0, 1).empty());
+    upload_ = Begin(*uploads_, kMiB);
+  }
+
+  const std::shared_ptr<HostUploads> uploads_ = Make({}, kLittle);
+  std::shared_ptr<Upload> upload_;
+};
+
+TEST_F(CrowdedUploadsTest, WhatWorkersAskForIsReadAFewChunksAtATime) {
   EXPECT_EQ(started_, Upload::Next::kPause);
   EXPECT_EQ(flow_->resumed, 0);
   memory_->Give(HostPool::kAsked, SessionId{2}, 2 * kMiB);
   EXPECT_EQ(flow_->resumed, 1);
-  EXPECT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  EXPECT_TRUE(upload_->Append(Bytes(kMiB)).ok());
   EXPECT_EQ(static_cast<int64_t>(plane_.Take(StreamId{1}, 0, kMiB).size()), kMiB);
   plane_.Finish(StreamId{1});
   EXPECT_EQ(memory_->used_bytes(HostPool::kAsked, kSession), 0);
 }
 
-TEST_F(UploadsTest, WhatAWorkerAsksForComesInTheEndHoweverLittleRoomThereIs) {
-  auto uploads = Make({}, kLittle);
-  memory_->Take(HostPool::kAsked, SessionId{2}, 2 * kMiB);
-  EXPECT_TRUE(uploads->Claim(kBuffer, kMiB).ok());
-  uploads->Want(kBuffer, kWorker, StreamId{1}, kMiB, false, true);
-  EXPECT_TRUE(plane_.Take(StreamId{1}, 0, 1).empty());
-  auto upload = Begin(*uploads, kMiB);
-  uploads->Expire(SteadyNow(), false);
+TEST_F(CrowdedUploadsTest, WhatAWorkerAsksForComesInTheEndHoweverLittleRoomThereIs) {
+  uploads_->Expire(SteadyNow(), false);
   EXPECT_EQ(flow_->resumed, 0);
-  uploads->Expire(SteadyNow() + absl::Seconds(2), false);
+  uploads_->Expire(SteadyNow() + absl::Seconds(2), false);
   EXPECT_EQ(flow_->resumed, 1);
   EXPECT_EQ(memory_->used_bytes(HostPool::kAsked, kSession), kMiB);
   memory_->Give(HostPool::kAsked, SessionId{2}, 2 * kMiB);
   EXPECT_EQ(flow_->resumed, 1) << "once for each pause";
-  EXPECT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  EXPECT_TRUE(upload_->Append(Bytes(kMiB)).ok());
   plane_.Take(StreamId{1}, 0, kMiB);
   plane_.Finish(StreamId{1});
   EXPECT_EQ(memory_->used_bytes(HostPool::kAsked, kSession), 0);

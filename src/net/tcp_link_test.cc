@@ -1,17 +1,15 @@
 #include "net/tcp_link.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstring>
 #include <future>
 
 #include "net/frame_reader.h"
 #include "net/link_cts.h"
 #include "net/sockets.h"
+#include "net/test_unix_socket.h"
 
 namespace causeway {
 namespace {
@@ -257,11 +255,8 @@ TEST(LinkListener, AUnixSocketIsOnlyForThisUserAndIsRemovedAtTheEnd) {
 TEST(LinkListener, ASocketFileThatADeadProcessLeftIsReplaced) {
   IoThread io("links");
   const std::string address = UnixAddress("dead");
-  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-  sockaddr_un name{};
-  name.sun_family = AF_UNIX;
-  std::strcpy(name.sun_path, address.c_str() + 5);
-  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+  const int fd = BindUnixSocket(address.substr(5));
+  ASSERT_GE(fd, 0);
   close(fd);
   Server server(io, address);
   EXPECT_TRUE(DialAndWait(io, address).ok());

@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <string>
+
+#include "net/test_unix_socket.h"
 
 namespace causeway {
 namespace {
@@ -25,15 +25,10 @@ class UnixSocketTest : public ::testing::Test {
     rmdir(folder_.c_str());
   }
 
-  // Binds, and listens if asked; -1: failed.
-  int Bind(bool listens) const {
-    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path_.c_str(), path_.size());
-    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return -1;
-    if (listens && listen(fd, 0) != 0) return -1;
-    return fd;
+  // Listens there; -1: failed.
+  int Listen() const {
+    const int fd = BindUnixSocket(path_);
+    return listen(fd, 0) == 0 ? fd : -1;
   }
 
   std::string folder_;
@@ -48,7 +43,7 @@ TEST_F(UnixSocketTest, NothingAndOtherFilesAreNoSocket) {
 }
 
 TEST_F(UnixSocketTest, AListenerIsInUseAlsoWhenItsQueueIsFull) {
-  const int fd = Bind(/*listens=*/true);
+  const int fd = Listen();
   ASSERT_GE(fd, 0);
   // Nobody accepts: each look leaves one more in the queue.
   for (int i = 0; i < 5; ++i) EXPECT_EQ(LookAtSocketFile(path_), SocketFile::kInUse);
@@ -56,7 +51,7 @@ TEST_F(UnixSocketTest, AListenerIsInUseAlsoWhenItsQueueIsFull) {
 }
 
 TEST_F(UnixSocketTest, WhatADeadProcessLeftIsStale) {
-  const int fd = Bind(/*listens=*/true);
+  const int fd = Listen();
   ASSERT_GE(fd, 0);
   close(fd);
   EXPECT_EQ(LookAtSocketFile(path_), SocketFile::kStale);

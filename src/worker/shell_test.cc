@@ -457,16 +457,21 @@ TEST(WorkerShell, ComesBackEmptyWhenTheLinkIsLost) {
   EXPECT_EQ(FakeBuffer::live, 0);
 }
 
+// Has the worker begin a launch.
+void BeginLaunch(Conversation& worker) {
+  worker.Send(CompileMessage({0}));
+  worker.Send(PutMessage(Array(1), {4}, Floats(0, 4)));
+  worker.Next();
+  worker.Next();
+  worker.Send(LaunchMessage(1, Array(1), Array(2)));
+  EXPECT_EQ(Ping(worker).queued_launches(), 1);
+}
+
 TEST(WorkerShell, ComesBackWhenWhatRanHasEnded) {
   FakeController controller;
   const WorkerProcess process(controller, {.launch_time = absl::Milliseconds(300)});
   auto worker = controller.Welcome(0);
-  worker->Send(CompileMessage({0}));
-  worker->Send(PutMessage(Array(1), {4}, Floats(0, 4)));
-  worker->Next();
-  worker->Next();
-  worker->Send(LaunchMessage(1, Array(1), Array(2)));
-  EXPECT_EQ(Ping(*worker).queued_launches(), 1);
+  BeginLaunch(*worker);
   worker.reset();
   worker = controller.Welcome(0);
   EXPECT_EQ(FakeBuffer::live, 0) << "not before the launch of the old link was over";
@@ -477,12 +482,7 @@ TEST(WorkerShell, StartsAnewWhenWhatRanDoesNotEnd) {
   FakeController controller;
   const WorkerProcess process(controller, {.launch_time = absl::Seconds(2)}, absl::Milliseconds(10));
   auto worker = controller.Welcome(0);
-  worker->Send(CompileMessage({0}));
-  worker->Send(PutMessage(Array(1), {4}, Floats(0, 4)));
-  worker->Next();
-  worker->Next();
-  worker->Send(LaunchMessage(1, Array(1), Array(2)));
-  EXPECT_EQ(Ping(*worker).queued_launches(), 1);
+  BeginLaunch(*worker);
   worker.reset();
   worker = controller.Welcome(0);
   EXPECT_EQ(process.started_anew(), 1);
