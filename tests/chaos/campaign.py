@@ -18,16 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import Client, RemoteError
+from harness import Client, RemoteError, workers_of
+from soak.processes import Footprint, footprint
 
-from chaos.cluster import GRACE_S, ChaosCluster, Failed, Hung, Level, all_alive, held_by, level_of, workers_of
+from chaos.cluster import GRACE_S, ChaosCluster, Failed, Hung, all_alive, held_by
 from chaos.model import KEEPSAKE_BYTES, Loss, Verdict, judge
 from chaos.schedule import Blow, Limits, Schedule
 from chaos.strikes import Strike, Striker
 
 _PER_WORKER = 2
 # gRPC and Asio keep a few of both beyond what is in use.
-_SLACK = Level(files=12, threads=12)
+_SLACK = 12
 
 
 def on_client(name: str, *arguments: Any, kept: dict[str, Any]) -> Any:
@@ -81,7 +82,7 @@ class Campaign:
         self._watcher: Client | None = None
         self._started = 0
         self._report = Report(schedule.seed)
-        self._levels: dict[str, Level] = {}
+        self._levels: dict[str, Footprint] = {}
         self._all_workers = frozenset(range(workers))
 
     def run(self, seconds: float, rounds: int = 1_000_000) -> Report:
@@ -144,7 +145,7 @@ class Campaign:
         self._use(self._everybody())
         self._expect_freed()
         for part in (self._cluster.controller, *self._cluster.workers):
-            self._levels[part.name] = level_of(part.pid)
+            self._levels[part.name] = footprint(part.pid)
 
     def _finish(self) -> None:
         """All clients leave: nothing may be left of them."""
@@ -289,7 +290,7 @@ class Campaign:
             if sessions != names:
                 left["sessions"] = sorted(sessions)
             programs = sum(session["programs"] for session in status["sessions"])
-            for worker in workers_of(status).values():
+            for worker in workers_of(status):
                 if worker["programs"] > programs:
                     left[f"programs of {worker['name']}"] = worker["programs"]
             return not left
@@ -309,8 +310,8 @@ class Campaign:
             if (before := self._levels.get(part.name)) is None:
                 continue
             while True:
-                now = level_of(part.pid)
-                if now.files <= before.files + _SLACK.files and now.threads <= before.threads + _SLACK.threads:
+                now = footprint(part.pid)
+                if now.files <= before.files + _SLACK and now.threads <= before.threads + _SLACK:
                     break
                 if time.monotonic() > deadline:
                     self._report.leaks += 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Client, Cluster, Process, find_binary
+from harness import Client, Process, find_binary, status_if_any, workers_of
 
 from chaos.schedule import Limits
 
@@ -25,18 +24,6 @@ class Failed(AssertionError):
 
 class Hung(Failed):
     """Something that had to happen did not happen in time."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """What a process holds of the system."""
-
-    files: int
-    threads: int
-
-
-def level_of(pid: int) -> Level:
-    return Level(len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
 
 
 class Part:
@@ -142,12 +129,7 @@ class ChaosCluster:
 
     def status(self) -> dict[str, Any] | None:
         """What `causeway status --json` says; None while the controller does not answer."""
-        view = Cluster.__new__(Cluster)
-        view.control_address = self.control_address
-        try:
-            return view.status()
-        except AssertionError:
-            return None
+        return status_if_any(self.control_address)
 
     def wait_for(self, what: str, limit_s: float, holds: Any) -> dict[str, Any]:
         """Waits until `holds(status)`; gives that status."""
@@ -164,20 +146,19 @@ class ChaosCluster:
             time.sleep(0.02)
 
 
-def workers_of(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The workers of a status, by name."""
-    return {worker["name"]: worker for island in status["islands"] for worker in island["workers"]}
+def workers_by_name(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {worker["name"]: worker for worker in workers_of(status)}
 
 
 def all_alive(status: dict[str, Any]) -> bool:
     """Whether all workers that the controller expects are there."""
-    workers = workers_of(status).values()
+    workers = workers_of(status)
     return len(workers) == status["expected_workers"] and all(worker["alive"] for worker in workers)
 
 
 def held_by(status: dict[str, Any]) -> dict[str, int]:
     """All that a status knows to be held or waited for."""
-    workers = workers_of(status).values()
+    workers = workers_of(status)
     devices = [device for worker in workers for device in worker["devices"]]
     return {
         "buffers": sum(device["buffers"] for device in devices),

@@ -15,7 +15,7 @@ import gc
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ class _Player:
 # ---------------------------------------------------------------- before the blow
 
 
-def settle(per_worker: int, first_name: int, kept: dict[str, Any]) -> int:
+def settle(per_worker: int, first_name: int, kept: dict[str, Any]) -> None:
     """Makes arrays on every worker and over several, and waits for all of them."""
     player = kept["player"] = _Player(per_worker, first_name)
     dice = np.random.default_rng(first_name)
@@ -217,7 +217,6 @@ def settle(per_worker: int, first_name: int, kept: dict[str, Any]) -> int:
         )
     for name in names:
         player.wait(name)
-    return len(names)
 
 
 # ---------------------------------------------------------------- under the blow
@@ -257,8 +256,8 @@ class _Pilot:
     def _value(self, *shape: int) -> np.ndarray:
         return self.numbers.integers(0, 1 << 32, shape, np.uint32)
 
-    def _pick(self, fits: Callable[[jax.Array], bool] = lambda _: True) -> int | None:
-        names = sorted(name for name, array in self.p.arrays.items() if fits(array))
+    def _pick(self, fits: Callable[[jax.Array], bool] = lambda _: True, spared: Container[int] = ()) -> int | None:
+        names = sorted(name for name, array in self.p.arrays.items() if name not in spared and fits(array))
         return self.dice.choice(names) if names else None
 
     def _on_one(self) -> int | None:
@@ -268,8 +267,7 @@ class _Pilot:
         return self._pick(lambda x: x.size == _SMALL)
 
     def _spendable(self, fits: Callable[[jax.Array], bool] = lambda _: True) -> int | None:
-        names = sorted(name for name, array in self.p.arrays.items() if fits(array) and name not in self.p.keepsakes)
-        return self.dice.choice(names) if names else None
+        return self._pick(fits, spared=self.p.keepsakes)
 
     def _on_gang(self) -> int | None:
         return self._pick(lambda x: len(x.sharding.device_set) == self.p.per_worker > 1)
@@ -380,7 +378,7 @@ def fly(seed: int, stop: str, limit_s: float, kept: dict[str, Any]) -> dict[str,
         moves += 1
         if moves % 4 == 0:
             pilot.wait()  # a little back-pressure: a machine of two cores is no cluster
-    return {"moves": moves, "slowest_s": player.slowest_s, "session_lost": player.session_lost}
+    return {"slowest_s": player.slowest_s, "session_lost": player.session_lost}
 
 
 # ---------------------------------------------------------------- after the blow
@@ -418,7 +416,7 @@ def use(per_worker: int, kept: dict[str, Any]) -> str:
 
 
 def connect(limit_s: float, kept: dict[str, Any]) -> dict[str, Any]:
-    """Connects anew, in the same process. Device ids, and the seconds that it took."""
+    """Connects anew, in the same process. Gives the ids of the devices."""
     began = time.monotonic()
     kept.clear()
     gc.collect()
@@ -426,7 +424,7 @@ def connect(limit_s: float, kept: dict[str, Any]) -> dict[str, Any]:
     while True:
         try:
             ids = [device.id for device in jax.devices()]
-            return {"ids": ids, "took_s": time.monotonic() - began}
+            return {"ids": ids}
         except RuntimeError as error:
             if time.monotonic() - began > limit_s:
                 return {"ids": [], "error": str(error)}
@@ -436,8 +434,7 @@ def connect(limit_s: float, kept: dict[str, Any]) -> dict[str, Any]:
 def watch(stop: str, limit_s: float, kept: dict[str, Any]) -> dict[str, Any]:
     """Runs one small program on every device in turn until the file `stop` exists and all devices work.
 
-    Gives what happened to each device: times and errors, where something changed; how often each worked; and when all
-    worked for the last time.
+    Gives what happened to each device: times and errors, where something changed; and how often it connected anew.
     """
     began = time.monotonic()
     changes: list[tuple[float, int, str]] = []

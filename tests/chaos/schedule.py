@@ -24,30 +24,29 @@ class Kind:
     """One kind of blow. What is stopped for long stands still for longer than its time-out."""
 
     name: str
-    workers: int = 0  # how many are lost; -1: all
-    client: bool = False  # a client is hit
-    controller: bool = False
+    worker: bool = False  # one worker is hit
+    client: bool = False  # one client is hit
     stop: str = ""  # "briefly" or "for long"
     quick: bool = True  # part of the short form
 
 
 KINDS = (
-    Kind("kill worker", workers=1),
+    Kind("kill worker", worker=True),
     Kind("kill client", client=True),
-    Kind("stop worker briefly", stop="briefly"),
-    Kind("kill controller", controller=True, workers=-1),
+    Kind("stop worker briefly", worker=True, stop="briefly"),
+    Kind("kill controller"),
     Kind("stop client briefly", client=True, stop="briefly"),
-    Kind("terminate worker", workers=1),
-    Kind("stop worker for long", workers=1, stop="for long"),
-    Kind("stop controller briefly", controller=True, stop="briefly"),
+    Kind("terminate worker", worker=True),
+    Kind("stop worker for long", worker=True, stop="for long"),
+    Kind("stop controller briefly", stop="briefly"),
     Kind("terminate client", client=True),
-    Kind("terminate controller", controller=True, workers=-1),
-    Kind("stop and kill worker", workers=1, stop="briefly"),
-    Kind("stop controller for long", controller=True, workers=-1, stop="for long"),
-    Kind("kill worker twice", workers=1, quick=False),
-    Kind("kill all workers", workers=-1, quick=False),
-    Kind("kill worker and client", workers=1, client=True, quick=False),
-    Kind("kill controller and worker", controller=True, workers=-1, quick=False),
+    Kind("terminate controller"),
+    Kind("stop and kill worker", worker=True, stop="briefly"),
+    Kind("stop controller for long", stop="for long"),
+    Kind("kill worker twice", worker=True, quick=False),
+    Kind("kill all workers", quick=False),
+    Kind("kill worker and client", worker=True, client=True, quick=False),
+    Kind("kill controller and worker", worker=True, quick=False),
     Kind("stop and kill client", client=True, stop="briefly", quick=False),
     Kind("stop client for long", client=True, stop="for long", quick=False),
 )
@@ -68,7 +67,7 @@ class Blow:
     def whom(self) -> str:
         """The victims, for people."""
         names = []
-        if self.kind.workers == 1 or self.kind.name == "stop worker briefly":
+        if self.kind.worker:
             names.append(f"w{self.worker}")
         if self.kind.client:
             names.append(f"client {self.client}")

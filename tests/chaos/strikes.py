@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import Client
 
-from chaos.cluster import GRACE_S, ChaosCluster, Failed, all_alive, workers_of
+from chaos.cluster import GRACE_S, ChaosCluster, Failed, all_alive, workers_by_name
 from chaos.model import Loss
 from chaos.schedule import Blow
 
@@ -36,7 +36,7 @@ class Striker:
         status = cluster.status()
         if status is None:
             raise Failed("the controller does not answer before the blow")
-        self._lives = {name: worker["incarnation"] for name, worker in workers_of(status).items()}
+        self._lives = {name: worker["incarnation"] for name, worker in workers_by_name(status).items()}
 
     def strike(self, blow: Blow) -> Strike:
         names = {
@@ -66,13 +66,13 @@ class Striker:
     # --- workers
 
     def _is_lost(self, status: dict[str, Any], numbers: list[int]) -> bool:
-        workers = workers_of(status)
+        workers = workers_by_name(status)
         return all(
             not workers[f"w{n}"]["alive"] or workers[f"w{n}"]["incarnation"] > self._lives[f"w{n}"] for n in numbers
         )
 
     def _is_back(self, status: dict[str, Any], numbers: list[int]) -> bool:
-        workers = workers_of(status)
+        workers = workers_by_name(status)
         return all(
             workers[f"w{n}"]["alive"] and workers[f"w{n}"]["incarnation"] > self._lives[f"w{n}"] for n in numbers
         )

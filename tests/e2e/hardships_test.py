@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from harness import Client, Cluster, Process, alive, clean_environment, eventually
+from harness import Client, Cluster, Process, alive, clean_environment, eventually, status_if_any, workers_of
 
 from causeway.binary import find_binary
 
@@ -39,19 +39,6 @@ def controller(folder: Path, name: str, *more: str, **environment: str) -> Proce
 def worker(folder: Path, log: str, control: str, *more: str, **environment: str) -> Process:
     flags = {"--controller": control, "--devices": "1", "--data-address": f"unix:{folder}/{log}.data"}
     return start(folder, log, "worker", *with_flags(flags, more), **environment)
-
-
-def workers_at(control: str, **environment: str) -> list[dict]:
-    cluster = Cluster.__new__(Cluster)
-    cluster.control_address = control
-    return eventually(lambda: _workers(cluster), "the controller answers")
-
-
-def _workers(cluster: Cluster) -> list[dict] | None:
-    try:
-        return [{}, *cluster.workers()]
-    except AssertionError:
-        return None
 
 
 def expect_refused(process: Process, *texts: str) -> None:
@@ -142,7 +129,7 @@ def test_of_two_workers_with_one_name_the_second_waits_until_the_first_is_gone(f
             eventually(lambda: "joined the cluster" in second.log.read_text(), "the second takes its place", 30)
             os.kill(first.pid, signal.SIGCONT)
             eventually(lambda: "a worker named w is connected" in first.log.read_text(), "the first is kept out", 30)
-            (_, only) = workers_at(control)
+            (only,) = workers_of(eventually(lambda: status_if_any(control), "the controller answers"))
             assert (only["alive"], only["pid"]) == (True, second.pid)
             assert alive(first.pid)
 

@@ -82,6 +82,13 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def causeway_below(pid: int, subcommand: str) -> int:
+    """The pid of the one `causeway SUBCOMMAND` below `pid`."""
+    commands = {below: Path(f"/proc/{below}/cmdline").read_text().split("\0") for below in descendants(pid)}
+    (found,) = (below for below, command in commands.items() if command[1:2] == [subcommand])
+    return found
+
+
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
     """A private folder whose path is short enough for unix sockets, which pytest's own are not always."""
@@ -127,6 +134,27 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
 
+def status_at(control_address: str) -> dict[str, Any]:
+    """What `causeway status --json` says of the controller there; it must answer."""
+    command = [str(find_binary()), "status", "--json", "--controller", control_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=clean_environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def status_if_any(control_address: str) -> dict[str, Any] | None:
+    """The same; None while the controller does not answer."""
+    try:
+        return status_at(control_address)
+    except AssertionError:
+        return None
+
+
+def workers_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """All workers of a status, in the order of their devices."""
+    return [worker for island in status["islands"] for worker in island["workers"]]
+
+
 class Cluster(Process):
     """A running cluster: `causeway up`, or the parts that a test started itself."""
 
@@ -162,14 +190,15 @@ class Cluster(Process):
 
     def status(self) -> dict[str, Any]:
         """What `causeway status --json` says."""
-        command = [str(find_binary()), "status", "--json", "--controller", self.control_address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=clean_environment(), check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return status_at(self.control_address)
 
     def workers(self) -> list[dict[str, Any]]:
         """All workers of the status, in the order of their devices."""
-        return [worker for island in self.status()["islands"] for worker in island["workers"]]
+        return workers_of(self.status())
+
+    def controller_pid(self) -> int:
+        """The controller below `causeway up`."""
+        return causeway_below(self.pid, "controller")
 
     def kill_worker(self, number: int) -> None:
         """SIGKILL for the worker that has the cluster's `number`-th part of the devices."""

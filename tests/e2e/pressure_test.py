@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import Client, Cluster, descendants, eventually, short_folder
+from harness import Client, Cluster, eventually, short_folder
 
 MIB = 1 << 20
 HOST_MEMORY_MIB = 128
@@ -69,15 +69,11 @@ class Controller:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.pid = next(pid for pid in descendants(cluster.pid) if b"controller" in self._command(pid))
+        self.pid = cluster.controller_pid()
         self._idle_mib = self.memory_mib()
         self.peak_mib = self._idle_mib
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-
-    @staticmethod
-    def _command(pid: int) -> bytes:
-        return b"\0".join(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2])
 
     def memory_mib(self) -> int:
         """Memory of its own: not what it maps from files, which the system takes back when it likes."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import Client, Cluster, Process, RemoteError, clean_environment, descendants, eventually
+from harness import Client, Cluster, Process, RemoteError, clean_environment, eventually
 from jax.extend import backend
 
 from causeway.binary import find_binary
@@ -48,13 +48,6 @@ def use_old(kept: dict) -> None:
     np.asarray(kept["x"] + 1)
 
 
-def controller_of(cluster: Cluster) -> int:
-    """The pid of the controller below `causeway up`."""
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in descendants(cluster.pid)}
-    (pid,) = (pid for pid, command in commands.items() if command[1] == "controller")
-    return pid
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
 def test_a_client_is_told_and_goes_on_in_the_same_process(folder: Path, how: signal.Signals) -> None:
     with (
@@ -66,7 +59,7 @@ def test_a_client_is_told_and_goes_on_in_the_same_process(folder: Path, how: sig
         lives = [worker["pid"] for worker in cluster.workers()]
         two.start(wait_for_long)
         time.sleep(0.5)
-        os.kill(controller_of(cluster), how)
+        os.kill(cluster.controller_pid(), how)
         with pytest.raises(RemoteError, match=TOLD):
             two.result(SOON_S)
         with pytest.raises(RemoteError, match=TOLD):
@@ -87,7 +80,7 @@ def test_nothing_of_the_old_life_is_left_on_the_workers(folder: Path) -> None:
         client.call(compute)
         client.call(lambda kept: kept.update(y=jax.device_put(np.ones(1000), jax.devices()[0])))
         eventually(lambda: cluster.device_buffers() >= 2, "the arrays show")
-        os.kill(controller_of(cluster), signal.SIGKILL)
+        os.kill(cluster.controller_pid(), signal.SIGKILL)
         client.call(connect_anew)
         time.sleep(0.3)  # longer than a heartbeat: the accounts are those of now
         assert cluster.device_buffers() == 0
@@ -100,7 +93,7 @@ def test_old_arrays_are_not_taken_for_new_ones(folder: Path) -> None:
         client.call(compute)
         # Not bound to a device: JAX would take it to one of the new session.
         client.call(lambda kept: kept.update(old=jax.block_until_ready(jnp.arange(10.0))))
-        os.kill(controller_of(cluster), signal.SIGKILL)
+        os.kill(cluster.controller_pid(), signal.SIGKILL)
         client.call(connect_anew)
         client.call(lambda kept: kept.update(new=[jax.device_put(np.full(10, 7.0), d) for d in jax.devices() * 20]))
         for use in (lambda kept: np.asarray(kept["old"]), lambda kept: kept["f"](kept["old"])):
@@ -112,7 +105,7 @@ def test_old_arrays_are_not_taken_for_new_ones(folder: Path) -> None:
 
 def test_up_ends_with_the_controller_if_it_is_not_to_start_it_again(folder: Path) -> None:
     with Cluster.up(folder, "--no-restart") as cluster:
-        os.kill(controller_of(cluster), signal.SIGKILL)
+        os.kill(cluster.controller_pid(), signal.SIGKILL)
         assert cluster.popen.wait(SOON_S) == 1
         assert "the controller has ended (killed by signal 9)" in cluster.log.read_text()
 
@@ -140,14 +133,11 @@ EMBEDDED = """
 import os, signal, sys, time
 import jax, numpy as np
 from jax.extend import backend
-from harness import descendants
+from harness import causeway_below
 f = jax.jit(lambda x: x + 1)
 x = f(np.arange(4))
 first = __import__("causeway").address()
-for pid in descendants(os.getpid()):
-    with open(f"/proc/{pid}/cmdline") as file:
-        if file.read().split("\\0")[1] == sys.argv[1]:
-            os.kill(pid, signal.SIGKILL)
+os.kill(causeway_below(os.getpid(), sys.argv[1]), signal.SIGKILL)
 try:
     for _ in range(1000):
         np.asarray(f(x))

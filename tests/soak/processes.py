@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import Cluster, descendants
+from harness import Cluster
 
 MB = 1 << 20
 
@@ -34,5 +34,4 @@ def footprint(pid: int) -> Footprint:
 def pids_of(cluster: Cluster) -> dict[str, int]:
     """The controller and the workers of a cluster that `causeway up` runs, by name."""
     workers = {f"worker {number}": worker["pid"] for number, worker in enumerate(cluster.workers())}
-    (controller,) = descendants(cluster.pid) - set(workers.values())
-    return {"controller": controller, **workers}
+    return {"controller": cluster.controller_pid(), **workers}
