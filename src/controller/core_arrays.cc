@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/limits.h"
 #include "base/origin.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
@@ -181,7 +182,8 @@ void ControllerCore::Impl::On(PutArray& e) {
       }
       ++reports[worker];
       const bool in_frame = piece.total_bytes <= kInlineBytes;
-      (in_frame ? load.bytes : load.host_bytes) += piece.total_bytes;
+      int64_t& bytes = in_frame ? load.bytes : load.host_bytes;
+      bytes = SaturatingAdd(bytes, piece.total_bytes);
       if (piece.data) {
         put->set_data(*piece.data);
         Send(worker, message);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -64,6 +65,22 @@ TEST(LoadTest, IsOverWhileAWorkerIsSlow) {
   EXPECT_TRUE(load.is_over());
   load.RemoveSlowWorker(WorkerId{1});
   EXPECT_FALSE(load.is_over());
+}
+
+TEST(LoadTest, StaysOverUnderHostDataOfAbsurdSizes) {
+  Load load({.items = 1000, .bytes = 1000, .host_bytes = 1000});
+  const Load::Item absurd = {.bytes = std::numeric_limits<int64_t>::max(),
+                             .host_bytes = std::numeric_limits<int64_t>::max()};
+  for (int i = 0; i < 5; ++i) {
+    load.Add(absurd);
+    EXPECT_TRUE(load.is_over());
+  }
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(load.is_over());
+    load.Remove(absurd);
+  }
+  EXPECT_FALSE(load.is_over());
+  EXPECT_EQ(load.bytes(), 0);
 }
 
 TEST(LoadTest, WhateverCameIsOverNoLongerWhenAllHasEnded) {
