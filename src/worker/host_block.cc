@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "worker/kept_blocks.h"
 
 namespace causeway::worker {
 namespace {
@@ -18,12 +19,27 @@ constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugeFromBytes = 4 << 20;
 constexpr int64_t kHugePageBytes = 2 << 20;
 
-void* AllocateBytes(int64_t bytes) {
+// Of such memory so much is kept when it is given back.
+constexpr int64_t kMaxKeptBytes = int64_t{1} << 30;
+
+KeptBlocks& Kept() {
+  static KeptBlocks& kept = *new KeptBlocks(kMaxKeptBytes);  // never destroyed: blocks may outlive everything
+  return kept;
+}
+
+// `bytes` becomes what is there.
+void* AllocateBytes(int64_t& bytes) {
   if (bytes < kHugeFromBytes) return std::aligned_alloc(kAlignment, bytes);
+  if (void* const kept = Kept().Take(bytes, bytes)) return kept;
   void* const memory = std::aligned_alloc(kHugePageBytes, bytes);
   // Without the last page if that is not full: nothing is taken that was not asked for. A refusal costs speed only.
   if (memory != nullptr) madvise(memory, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
   return memory;
+}
+
+void FreeBytes(void* memory, int64_t bytes) {
+  if (bytes < kHugeFromBytes) return std::free(memory);
+  Kept().Keep(memory, bytes);
 }
 
 }  // namespace
@@ -31,10 +47,11 @@ void* AllocateBytes(int64_t bytes) {
 std::shared_ptr<HostBlock> HostBlock::Allocate(int64_t bytes) {
   auto block = std::make_shared<HostBlock>();
   // At least one, so that an empty shard has an address as well.
-  const int64_t rounded_bytes = std::max<int64_t>((bytes + kAlignment - 1) / kAlignment, 1) * kAlignment;
-  void* memory = AllocateBytes(rounded_bytes);
+  int64_t capacity_bytes = std::max<int64_t>((bytes + kAlignment - 1) / kAlignment, 1) * kAlignment;
+  void* memory = AllocateBytes(capacity_bytes);
   if (memory == nullptr) return block;
-  block->owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
+  block->owner = std::shared_ptr<const void>(
+      memory, [capacity_bytes](const void* p) { FreeBytes(const_cast<void*>(p), capacity_bytes); });
   block->writable = static_cast<char*>(memory);
   block->bytes = absl::MakeSpan(block->writable, bytes);
   return block;

@@ -14,8 +14,9 @@
 namespace causeway::worker {
 
 struct HostBlock {
-  // Not initialised, aligned to 64 bytes: CPU devices then use the memory itself. Without `bytes` where there is no
-  // such memory: RESOURCE_EXHAUSTED is the answer to whoever uses it.
+  // Not initialised, aligned to 64 bytes: CPU devices then use the memory itself. Of 4 MiB and more, what is given back
+  // is used again (kept_blocks.h). Without `bytes` where there is no such memory: RESOURCE_EXHAUSTED is the answer to
+  // whoever uses it.
   static std::shared_ptr<HostBlock> Allocate(int64_t bytes);
   static std::shared_ptr<HostBlock> Adopt(std::string data);
   static std::shared_ptr<HostBlock> View(HostBytes bytes);
