@@ -30,11 +30,12 @@ using wire::GrpcIfrtService;
 
 // What gRPC takes of a stream that is not read. By itself it lets that grow with the bandwidth, to 8 MiB and more for
 // each of some hundred stores of a client. It always takes the rest of the message that is being read.
-constexpr int kUnreadStreamBytes = 64 << 10;
+constexpr int kUnreadStreamBytes = 16 << 10;
 
-// gRPC hands out views of the buffers into which it reads, which it lets grow to 4 MiB. With small ones, and frames
-// that are larger than these, what is kept of one stream does not keep much of the others.
+// gRPC hands out views of the buffers into which it reads, which it lets grow to 4 MiB. With small ones, and frames as
+// large as these, what is kept of one stream does not keep much of the others.
 constexpr int kReadBytes = 64 << 10;
+constexpr int kFrameBytes = 64 << 10;
 
 // RPCs of one connection at a time; others wait in the client. The stock client has some hundred stores, and lookups.
 constexpr int kMaxStreams = 1024;
@@ -184,7 +185,7 @@ absl::StatusOr<std::vector<std::string>> IfrtDoor::Start(const std::vector<std::
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kUnreadStreamBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kUnreadStreamBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kFrameBytes);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   std::vector<int> ports(addresses.size(), 0);
   for (size_t i = 0; i < addresses.size(); ++i) {

@@ -9,8 +9,9 @@ namespace causeway {
 HostMemory::HostMemory(const HostMemoryLimits& limits) {
   const auto set = [&](HostPool which, int64_t bytes) { pools_[static_cast<int>(which)].limit_bytes = bytes; };
   MutexLock lock(&mutex_);
-  set(HostPool::kStaged, limits.bytes / 2);
+  set(HostPool::kStaged, limits.bytes / 16 * 7);
   set(HostPool::kSpilled, limits.spill_bytes);
+  set(HostPool::kReading, limits.bytes / 16);
   set(HostPool::kPassing, limits.bytes / 16);
   set(HostPool::kAsked, limits.bytes / 16);
   set(HostPool::kFetched, limits.bytes / 8);
@@ -37,14 +38,14 @@ bool HostMemory::TryTake(HostPool pool, SessionId session, int64_t bytes) {
 
 void HostMemory::Take(HostPool pool, SessionId session, int64_t bytes) {
   MutexLock lock(&mutex_);
-  pools_[static_cast<int>(pool)].Add(session, bytes);
+  At(pool).Add(session, bytes);
 }
 
 void HostMemory::Give(HostPool pool, SessionId session, int64_t bytes) {
   bool anybody = false;
   {
     MutexLock lock(&mutex_);
-    pools_[static_cast<int>(pool)].Add(session, -bytes);
+    At(pool).Add(session, -bytes);
     anybody = !waiting_.empty();
   }
   if (anybody) Serve();
@@ -58,11 +59,17 @@ bool HostMemory::IsOver(HostPool pool, SessionId session) const {
   return used_bytes > 0 && used_bytes > of.limit_bytes - of.used_bytes;
 }
 
+bool HostMemory::FitsLocked(HostPool pool, SessionId session, int64_t bytes) {
+  if (pool == HostPool::kSpilled && !FitsLocked(HostPool::kReading, session, bytes)) return false;
+  if (pool == HostPool::kReading && At(pool).used_by(session) == 0) return true;
+  return At(pool).Fits(session, bytes);
+}
+
 std::optional<HostPool> HostMemory::TakeFromOne(const std::vector<HostPool>& pools, SessionId session, int64_t bytes) {
   for (HostPool pool : pools) {
-    Pool& from = pools_[static_cast<int>(pool)];
-    if (!from.Fits(session, bytes)) continue;
-    from.Add(session, bytes);
+    if (!FitsLocked(pool, session, bytes)) continue;
+    At(pool).Add(session, bytes);
+    if (pool == HostPool::kSpilled) At(HostPool::kReading).Add(session, bytes);
     return pool;
   }
   return std::nullopt;
@@ -78,7 +85,7 @@ std::optional<HostPool> HostMemory::TakeOrWait(std::vector<HostPool> pools, Sess
 
 void HostMemory::CloseDisk(const absl::Status& why) {
   MutexLock lock(&mutex_);
-  pools_[static_cast<int>(HostPool::kSpilled)].closed = true;
+  At(HostPool::kSpilled).closed = true;
   disk_ = why;
 }
 
@@ -90,7 +97,7 @@ std::string HostMemory::DescribeDisk() const {
 void HostMemory::ReopenDisk() {
   {
     MutexLock lock(&mutex_);
-    if (!std::exchange(pools_[static_cast<int>(HostPool::kSpilled)].closed, false)) return;
+    if (!std::exchange(At(HostPool::kSpilled).closed, false)) return;
   }
   Serve();
 }
@@ -107,7 +114,8 @@ void HostMemory::Serve() {
     for (const auto& [pool, to] : granted) {
       if (to.then(pool)) continue;
       MutexLock lock(&mutex_);
-      pools_[static_cast<int>(pool)].Add(to.session, -to.bytes);
+      At(pool).Add(to.session, -to.bytes);
+      if (pool == HostPool::kSpilled) At(HostPool::kReading).Add(to.session, -to.bytes);
       again = true;
     }
   }

@@ -40,15 +40,16 @@ struct HostMemoryLimits {
 };
 
 enum class HostPool {
-  kStaged,     // uploads ahead of the request that names them, and until workers have taken them: 1/2 of the memory
+  kStaged,     // uploads ahead of the request that names them, and until workers have taken them: 7/16 of the memory
   kSpilled,    // the same on disk
+  kReading,    // chunks that are being read on their way to disk, or to nowhere: 1/16
   kPassing,    // uploads ahead of what workers have asked for: 1/16
   kAsked,      // what workers have asked for and their sockets have not taken: 1/16
   kFetched,    // small data that were fetched and not looked up: 1/8
   kPassages,   // large data on their way out: 1/8
   kResponses,  // responses that clients do not read: 1/8
 };
-inline constexpr int kHostPools = 7;
+inline constexpr int kHostPools = 8;
 
 class HostMemory {
  public:
@@ -68,10 +69,12 @@ class HostMemory {
   // Whether the session holds more than it may: what was taken without asking, or before others came.
   bool IsOver(HostPool pool, SessionId session) const;
 
-  // Takes `bytes` from the first of `pools` where they fit, and says which. Where they fit in none: nothing now, and
-  // `then` is called once there is room, with the pool from which they have been taken; if it says false, it has no use
-  // for them any more, and they are given back. The waiting of one session are served in the order in which they came,
-  // but for those whose pools have no room, and sessions in turn.
+  // Takes `bytes` from the first of `pools` where they fit, and says which. What goes to disk comes through memory:
+  // with kSpilled as many bytes of kReading are taken, which are to be given back first. Of kReading a session may
+  // always take once, so that little memory makes uploads slow, but does not stop them. Where they fit in none: nothing
+  // now, and `then` is called once there is room, with the pool from which they have been taken; if it says false, it
+  // has no use for them any more, and they are given back. The waiting of one session are served in the order in which
+  // they came, but for those whose pools have no room, and sessions in turn.
   std::optional<HostPool> TakeOrWait(std::vector<HostPool> pools, SessionId session, int64_t bytes,
                                      std::function<bool(HostPool)> then);
 
@@ -116,6 +119,8 @@ class HostMemory {
   // Gives those who wait what there is room for, without the lock.
   void Serve();
   std::vector<Granted> Grant() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool FitsLocked(HostPool pool, SessionId session, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Pool& At(HostPool pool) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pools_[static_cast<int>(pool)]; }
   std::optional<HostPool> TakeFromOne(const std::vector<HostPool>& pools, SessionId session, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

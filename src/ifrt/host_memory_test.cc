@@ -16,7 +16,7 @@ namespace {
 constexpr SessionId kFirst{1};
 constexpr SessionId kSecond{2};
 
-// 512 bytes may be staged.
+// 448 bytes may be staged, 64 may be on their way to disk.
 class HostMemoryTest : public ::testing::Test {
  protected:
   int64_t TakeAll(SessionId session, int64_t step = 1) {
@@ -29,13 +29,13 @@ class HostMemoryTest : public ::testing::Test {
 };
 
 TEST_F(HostMemoryTest, OneThatTakesAllItCanGetsHalf) {
-  EXPECT_EQ(TakeAll(kFirst), 256);
-  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 256);
+  EXPECT_EQ(TakeAll(kFirst), 224);
+  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 224);
 }
 
 TEST_F(HostMemoryTest, WhoeverComesLaterAlwaysGetsSomething) {
   for (uint32_t session = 1; session <= 8; ++session) EXPECT_GT(TakeAll(SessionId{session}), 0) << session;
-  EXPECT_LE(memory_.used_bytes(HostPool::kStaged), 512);
+  EXPECT_LE(memory_.used_bytes(HostPool::kStaged), 448);
 }
 
 TEST_F(HostMemoryTest, SharesEvenOutAsMemoryComesBack) {
@@ -47,8 +47,8 @@ TEST_F(HostMemoryTest, SharesEvenOutAsMemoryComesBack) {
       TakeAll(session);
     }
   }
-  EXPECT_NEAR(memory_.used_bytes(HostPool::kStaged, kFirst), 512 / 3, 2);
-  EXPECT_NEAR(memory_.used_bytes(HostPool::kStaged, kSecond), 512 / 3, 2);
+  EXPECT_NEAR(memory_.used_bytes(HostPool::kStaged, kFirst), 448 / 3, 2);
+  EXPECT_NEAR(memory_.used_bytes(HostPool::kStaged, kSecond), 448 / 3, 2);
 }
 
 TEST_F(HostMemoryTest, PoolsDoNotTakeFromEachOther) {
@@ -65,7 +65,7 @@ TEST_F(HostMemoryTest, WhatIsTakenWithoutAskingCounts) {
   EXPECT_FALSE(memory_.IsOver(HostPool::kStaged, kSecond)) << "it holds nothing";
   EXPECT_FALSE(memory_.TryTake(HostPool::kStaged, kFirst, 1));
   EXPECT_TRUE(memory_.TryTake(HostPool::kStaged, kSecond, 100));
-  memory_.Give(HostPool::kStaged, kFirst, 100);
+  memory_.Give(HostPool::kStaged, kFirst, 150);
   EXPECT_FALSE(memory_.IsOver(HostPool::kStaged, kFirst));
 }
 
@@ -81,7 +81,7 @@ TEST_F(HostMemoryTest, TheWaitingAreServedInTurnAsRoomComes) {
   }
   memory_.Give(HostPool::kStaged, kFirst, 60);
   EXPECT_EQ(served, (std::vector<int>{0}));
-  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 256 - 60 + 100) << "it was taken for them";
+  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 224 - 60 + 100) << "it was taken for them";
 }
 
 TEST_F(HostMemoryTest, OneSessionsWaitingDoNotHoldUpAnothers) {
@@ -105,12 +105,13 @@ TEST_F(HostMemoryTest, WhatNobodyWantsAnyMoreGoesToTheNext) {
   memory_.TakeOrWait({HostPool::kStaged}, kFirst, 100, [&](HostPool) { return served = true; });
   memory_.Give(HostPool::kStaged, kFirst, 60);
   EXPECT_TRUE(served);
-  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 256 - 60 + 100);
+  EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 224 - 60 + 100);
 }
 
 TEST_F(HostMemoryTest, AnyOfSeveralPoolsWillDo) {
   TakeAll(kFirst);
   ASSERT_TRUE(memory_.TryTake(HostPool::kSpilled, kFirst, 500));
+  memory_.Give(HostPool::kReading, kFirst, 500);
   HostPool got = HostPool::kStaged;
   memory_.TakeOrWait({HostPool::kStaged, HostPool::kSpilled}, kFirst, 100, [&](HostPool pool) {
     got = pool;
@@ -118,6 +119,30 @@ TEST_F(HostMemoryTest, AnyOfSeveralPoolsWillDo) {
   });
   memory_.Give(HostPool::kSpilled, kFirst, 200);
   EXPECT_EQ(got, HostPool::kSpilled);
+}
+
+TEST_F(HostMemoryTest, WhatGoesToDiskTakesTurnsInMemory) {
+  ASSERT_TRUE(memory_.TryTake(HostPool::kSpilled, kFirst, 20));
+  EXPECT_EQ(memory_.used_bytes(HostPool::kReading, kFirst), 20);
+  std::vector<HostPool> served;
+  EXPECT_FALSE(memory_.TakeOrWait({HostPool::kSpilled}, kFirst, 50, [&](HostPool pool) {
+    served.push_back(pool);
+    return true;
+  }));
+  EXPECT_TRUE(memory_.TryTake(HostPool::kSpilled, kSecond, 100)) << "each session may always read one chunk";
+  memory_.Give(HostPool::kReading, kSecond, 100);
+  EXPECT_TRUE(served.empty());
+  memory_.Give(HostPool::kReading, kFirst, 20);
+  EXPECT_EQ(served, (std::vector<HostPool>{HostPool::kSpilled}));
+  EXPECT_EQ(memory_.used_bytes(HostPool::kSpilled), 170);
+}
+
+TEST_F(HostMemoryTest, RoomOnTheWayToDiskComesBackFromThoseWhoDoNotWantIt) {
+  ASSERT_TRUE(memory_.TryTake(HostPool::kSpilled, kFirst, 20));
+  memory_.TakeOrWait({HostPool::kSpilled}, kFirst, 50, [](HostPool) { return false; });
+  memory_.Give(HostPool::kReading, kFirst, 20);
+  EXPECT_EQ(memory_.used_bytes(HostPool::kReading), 0);
+  EXPECT_EQ(memory_.used_bytes(HostPool::kSpilled), 20);
 }
 
 TEST_F(HostMemoryTest, AFullDiskTakesNothingUntilItIsTriedAgain) {
@@ -140,7 +165,7 @@ TEST_F(HostMemoryTest, TheForgottenAreNotServed) {
     return true;
   });
   memory_.Forget(kFirst);
-  memory_.Give(HostPool::kStaged, kFirst, 256);
+  memory_.Give(HostPool::kStaged, kFirst, 224);
   EXPECT_EQ(memory_.used_bytes(HostPool::kStaged), 0);
 }
 
@@ -172,7 +197,7 @@ TEST_F(HostMemoryTest, ManyThreadsAreAllServed) {
             std::this_thread::yield();
           }
         }
-        EXPECT_LE(memory_.used_bytes(HostPool::kStaged), 512 + kThreads);
+        EXPECT_LE(memory_.used_bytes(HostPool::kStaged), 448 + kThreads);
         held.push_back(bytes);
       }
       for (int64_t bytes : held) memory_.Give(HostPool::kStaged, session, bytes);

@@ -17,8 +17,10 @@ namespace {
 // Smaller chunks stay in memory: a file and a mapping for each would cost more than they hold.
 constexpr int64_t kMinSpillBytes = 256 << 10;
 
-// What a worker has asked for waits no longer than this for what others have asked for.
+// What workers have asked for, of a session, waits no longer than this while its room does not move. Then a few chunks
+// come without room, each time.
 constexpr absl::Duration kAskedPatience = absl::Seconds(1);
+constexpr int kMaxChunksWithoutRoom = 8;
 
 // What a buffer costs beside its data.
 constexpr int64_t kEntryBytes = 1 << 10;
@@ -71,7 +73,9 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         id_(id) {}
   ~Entry() override {
     for (const Segment& segment : segments_) memory_->Give(segment.pool, session_, segment.bytes);
-    if (reserved_) memory_->Give(reserved_->pool, session_, reserved_->bytes);
+    if (!reserved_) return;
+    if (reserved_->pool == HostPool::kSpilled) memory_->Give(HostPool::kReading, session_, reserved_->bytes);
+    memory_->Give(reserved_->pool, session_, reserved_->bytes);
   }
 
   // What is to be done once the lock is given up.
@@ -243,20 +247,21 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     Carry(effects, /*in_core=*/true);
   }
 
-  // False: it does not wait for room.
-  bool Expire(absl::Time now, absl::Time held_until, absl::Duration timeout) {
+  // False: it does not wait for room. `moves`: when the session was last given any, or could not ask for its data.
+  // `may_do_without`: how many chunks that workers have asked for may come without room.
+  bool Expire(absl::Time now, const Moves& moves, absl::Duration timeout, int& may_do_without) {
     Effects effects;
     {
       MutexLock lock(&mutex_);
       if (waiting_ == 0) return false;
-      if (waits_asked_) {
-        if (now - waiting_since_ < kAskedPatience) return true;
-        // What the pool is full of does not go: some of it may wait for just this. So this comes without room.
+      if (waits_for_ == HostPool::kAsked) {
+        if (now - std::max(waiting_since_, moves.asked) < kAskedPatience || may_do_without == 0) return true;
+        --may_do_without;
         const int64_t bytes = NextChunkBytes();
         memory_->Take(HostPool::kAsked, session_, bytes);
         ReadOnLocked(HostPool::kAsked, bytes, effects);
       } else {
-        if (now - std::max(waiting_since_, held_until) < timeout) return true;
+        if (now - std::max(waiting_since_, moves.ahead) < timeout) return true;
         effects.fail = std::exchange(flow_, nullptr);
         FailLocked(absl::ResourceExhaustedError(absl::StrCat(
                        "host buffer ", Raw(id_), ": there is no room for it. The data that this session sent ahead of ",
@@ -289,6 +294,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       if (waiting_ != waiting) return false;
       ReadOnLocked(pool, bytes, effects);
     }
+    if (const auto owner = owner_.lock()) owner->NoteRoom(pool);
     Carry(effects);
     return true;
   }
@@ -392,14 +398,20 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       }
     }
     const int64_t there = pool == reserved.pool ? std::min(length, reserved.bytes) : 0;
-    effects.give[static_cast<int>(reserved.pool)] += reserved.bytes - there;
+    GiveBack(reserved, effects);
+    effects.give[static_cast<int>(reserved.pool)] -= there;
     memory_->Take(pool, session_, length - there);
     segments_.push_back({received_, pool, length});
   }
 
   void ReturnReservedLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (reserved_) effects.give[static_cast<int>(reserved_->pool)] += reserved_->bytes;
+    if (reserved_) GiveBack(*reserved_, effects);
     reserved_.reset();
+  }
+
+  static void GiveBack(const Reserved& reserved, Effects& effects) {
+    effects.give[static_cast<int>(reserved.pool)] += reserved.bytes;
+    if (reserved.pool == HostPool::kSpilled) effects.give[static_cast<int>(HostPool::kReading)] += reserved.bytes;
   }
 
   // Whether the next chunk may be read now, with memory taken for it; otherwise ResumeLocked or OnRoom will say so.
@@ -409,10 +421,12 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
 
   bool MayReadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!failed_.ok()) return false;
-    if (complete() || discarded_) return true;
+    if (complete()) return true;
     const int64_t bytes = NextChunkBytes();
     std::optional<HostPool> pool;
-    if (claimed_) {
+    if (discarded_) {
+      pool = TakeOrWaitLocked({HostPool::kReading}, bytes);
+    } else if (claimed_) {
       if (behind()) return false;
       const auto hungry =
           std::count_if(takers_.begin(), takers_.end(), [](const auto& taker) { return taker->hungry; });
@@ -437,6 +451,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   std::optional<HostPool> TakeOrWaitLocked(std::vector<HostPool> pools, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const uint64_t waiting = ++last_waiting_;
+    const HostPool first = pools.front();
     const auto pool = memory_->TakeOrWait(std::move(pools), session_, bytes,
                                           [weak = weak_from_this(), waiting, bytes](HostPool pool) {
                                             const auto self = weak.lock();
@@ -444,7 +459,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
                                           });
     if (pool) return pool;
     waiting_ = waiting;
-    waits_asked_ = claimed_;
+    waits_for_ = first;
     waiting_since_ = SteadyNow();
     if (const auto owner = owner_.lock()) owner->NoteWaiting(weak_from_this());
     return std::nullopt;
@@ -462,7 +477,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   // Reads on, where that is possible now and was not.
   void ResumeLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     // It has no use any more for the room ahead of its request that it waits for, if it does.
-    if (claimed_ && !waits_asked_) waiting_ = 0;
+    if (claimed_ && waits_for_ == HostPool::kStaged) waiting_ = 0;
     if (!started_ || reading_ || waiting_ != 0 || flow_ == nullptr || !MayReadLocked()) return;
     reading_ = true;
     effects.resume = flow_;
@@ -562,11 +577,11 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   bool claimed_ ABSL_GUARDED_BY(mutex_) = false;     // a request is here
   bool all_wanted_ ABSL_GUARDED_BY(mutex_) = false;  // no more takers will come
   bool discarded_ ABSL_GUARDED_BY(mutex_) = false;
-  bool started_ ABSL_GUARDED_BY(mutex_) = false;              // the client is read
-  bool reading_ ABSL_GUARDED_BY(mutex_) = false;              // its next chunk, or the end
-  std::optional<Reserved> reserved_ ABSL_GUARDED_BY(mutex_);  // for that
-  uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;              // for room; 0: not
-  bool waits_asked_ ABSL_GUARDED_BY(mutex_) = false;          // if so: for what a worker has asked for
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;                    // the client is read
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;                    // its next chunk, or the end
+  std::optional<Reserved> reserved_ ABSL_GUARDED_BY(mutex_);        // for that
+  uint64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;                    // for room; 0: not
+  HostPool waits_for_ ABSL_GUARDED_BY(mutex_) = HostPool::kStaged;  // if so: the pool that it wants first
   uint64_t last_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time waiting_since_ ABSL_GUARDED_BY(mutex_);
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);
@@ -633,6 +648,11 @@ void HostUploads::NoteWaiting(std::weak_ptr<Entry> entry) {
   waiting_.push_back(std::move(entry));
 }
 
+void HostUploads::NoteRoom(HostPool pool) {
+  MutexLock lock(&mutex_);
+  (pool == HostPool::kAsked ? moves_.asked : moves_.ahead) = SteadyNow();
+}
+
 absl::StatusOr<std::shared_ptr<Upload>> HostUploads::Begin(HostBufferId buffer, int64_t total_bytes,
                                                            std::shared_ptr<UploadFlow> flow) {
   if (total_bytes < 0) return absl::InvalidArgumentError("a host buffer of negative size");
@@ -679,16 +699,17 @@ void HostUploads::Want(HostBufferId buffer, WorkerId worker, StreamId stream, in
 
 void HostUploads::Expire(absl::Time now, bool held) {
   std::vector<std::weak_ptr<Entry>> waiting;
-  absl::Time held_until;
+  Moves moves;
   {
     MutexLock lock(&mutex_);
     waiting.swap(waiting_);
-    if (held) held_until_ = now;
-    held_until = held_until_;
+    if (held) moves_.ahead = now;
+    moves = moves_;
   }
+  int may_do_without = kMaxChunksWithoutRoom;
   std::erase_if(waiting, [&](const std::weak_ptr<Entry>& weak) {
     const auto entry = weak.lock();
-    return entry == nullptr || !entry->Expire(now, held_until, limits_.stall_timeout);
+    return entry == nullptr || !entry->Expire(now, moves, limits_.stall_timeout, may_do_without);
   });
   MutexLock lock(&mutex_);
   waiting_.insert(waiting_.end(), waiting.begin(), waiting.end());

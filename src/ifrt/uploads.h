@@ -11,13 +11,13 @@
 //
 // - Data whose request has not come must be read all the same (the stock client sends all stores of a batch before the
 //   request that names them, 64 at a time). They are staged in memory, then on disk; where there is room for neither,
-//   the store waits, and fails after `stall_timeout`. Time in which the client's requests were left unread does not
-//   count.
+//   the store waits, and fails once no store of its session got room for `stall_timeout`. Time in which the client's
+//   requests were left unread does not count. Chunks that go to disk, or to nowhere, are few at a time (kReading).
 // - Data whose request is here flow through: the client is read as far as every worker is less than kStreamWindowBytes
 //   behind, and as memory allows. What a worker is ready for does not wait for what is read ahead of others, but in a
 //   pool of its own (kAsked), in turns: workers are ready for hundreds of buffers at once, and sockets take one after
-//   the other. It waits a second or two at most, then it comes without room: what is here must never wait for ever for
-//   what is held up by it.
+//   the other. Where that room does not move for a second, a few chunks come without: a worker that takes nothing more
+//   must not hold up for ever what is meant for others.
 //
 // Threading: all calls are thread-safe. Want may be called inside the core.
 // Lifetime: a HostUploads is held by shared_ptr; uploads under way hold it weakly. Close ends all of them.
@@ -114,8 +114,8 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   // As ControllerActions::WantHostData, of a claimed buffer.
   void Want(HostBufferId buffer, WorkerId worker, StreamId stream, int64_t total_bytes, bool in_frame, bool last);
 
-  // Fails stores that have waited too long for room. To be called every second or so. `held`: the client's requests are
-  // left unread, so that it cannot say who takes them.
+  // Fails stores that have waited too long for room while others of this session got none either. To be called every
+  // second or so. `held`: the client's requests are left unread, so that it cannot say who takes them.
   void Expire(absl::Time now, bool held);
 
   // The session is gone: ends every upload.
@@ -128,11 +128,19 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   class Entry;
   class Taker;
 
+  // When some entry that waited was last given room. That the client is held counts as room for data ahead of requests.
+  struct Moves {
+    absl::Time ahead = absl::InfinitePast();
+    absl::Time asked = absl::InfinitePast();  // for what workers have asked for
+  };
+
   std::shared_ptr<Entry> FindOrAdd(HostBufferId buffer, absl::Status& status);
   // Only this entry: a client may have named another one the same since.
   void Remove(HostBufferId buffer, const Entry* entry);
 
   void NoteWaiting(std::weak_ptr<Entry> entry);
+  // Some entry was given the room that it waited for.
+  void NoteRoom(HostPool pool);
 
   const SessionId session_;
   const std::shared_ptr<HostMemory> memory_;
@@ -144,8 +152,8 @@ class HostUploads : public std::enable_shared_from_this<HostUploads> {
   mutable Mutex mutex_;  // after an Entry's
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_map<HostBufferId, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::weak_ptr<Entry>> waiting_ ABSL_GUARDED_BY(mutex_);     // for room; some no longer
-  absl::Time held_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the last time it was known to be held
+  std::vector<std::weak_ptr<Entry>> waiting_ ABSL_GUARDED_BY(mutex_);  // for room; some no longer
+  Moves moves_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace causeway

@@ -186,8 +186,8 @@ TEST_F(UploadsTest, BothWorkersGetAllBytesInOrder) {
   EXPECT_EQ(uploads->buffer_count(), 0);
 }
 
-// Room for 8 MiB to be staged, of which one session gets half, and 2 MiB to pass ahead.
-constexpr HostMemoryLimits kLittle = {.bytes = 16 << 20, .spill_bytes = 64 << 20};
+// Room for 8.75 MiB to be staged, of which one session gets half, and 1.25 MiB to pass ahead.
+constexpr HostMemoryLimits kLittle = {.bytes = 20 << 20, .spill_bytes = 64 << 20};
 constexpr int64_t kMiB = 1 << 20;
 
 TEST_F(UploadsTest, WithoutRoomToStageAStoreWaitsUntilAnotherIsTaken) {
@@ -278,6 +278,28 @@ TEST_F(CrowdedUploadsTest, WhatAWorkerAsksForComesInTheEndHoweverLittleRoomThere
   EXPECT_EQ(memory_->used_bytes(HostPool::kAsked, kSession), 0);
 }
 
+TEST_F(CrowdedUploadsTest, AFewChunksAtATimeComeWithoutRoomAndNoneWhereItMoves) {
+  constexpr int kMore = 20;
+  std::vector<std::shared_ptr<Upload>> more;
+  for (int i = 0; i < kMore; ++i) {
+    const HostBufferId buffer{static_cast<uint64_t>(100 + i)};
+    EXPECT_TRUE(uploads_->Claim(buffer, kMiB).ok());
+    uploads_->Want(buffer, kWorker, StreamId{static_cast<uint64_t>(100 + i)}, kMiB, false, true);
+    EXPECT_TRUE(plane_.Take(StreamId{static_cast<uint64_t>(100 + i)}, 0, 1).empty());
+    more.push_back(Begin(*uploads_, kMiB, buffer));
+  }
+  const absl::Time begun = SteadyNow();
+  memory_->Give(HostPool::kAsked, SessionId{2}, kMiB);
+  EXPECT_EQ(flow_->resumed, 0) << "that is not enough for one";
+  memory_->Give(HostPool::kAsked, SessionId{2}, kMiB);
+  EXPECT_EQ(flow_->resumed, 1);
+  uploads_->Expire(begun + absl::Milliseconds(900), false);
+  EXPECT_EQ(flow_->resumed, 1) << "there was room a moment ago";
+  uploads_->Expire(SteadyNow() + absl::Seconds(2), false);
+  EXPECT_EQ(flow_->resumed, 9);
+  EXPECT_EQ(memory_->used_bytes(HostPool::kAsked, kSession), 9 * kMiB);
+}
+
 TEST_F(UploadsTest, WhatIsCountedFollowsTheSlowestWorker) {
   auto uploads = Make();
   const int64_t total = 4 * kMiB;
@@ -326,7 +348,8 @@ TEST_F(UploadsTest, TimeInWhichTheClientIsHeldDoesNotCount) {
 TEST_F(UploadsTest, ChunksThatMemoryHasNoRoomForGoToAFileAndBack) {
   auto uploads = Make({.spill_directory = ::testing::TempDir()}, {.bytes = 1 << 20});
   auto upload = Begin(*uploads, 2 * kMiB);
-  EXPECT_EQ(upload->Append(Bytes(kMiB, 'a')).value(), Upload::Next::kRead);
+  EXPECT_EQ(upload->Append(Bytes(kMiB, 'a')).value(), Upload::Next::kPause);
+  EXPECT_EQ(flow_->resumed, 1) << "as soon as the first is on disk";
   EXPECT_EQ(upload->Append(Bytes(kMiB, 'b')).value(), Upload::Next::kRead);
   EXPECT_EQ(Held(*uploads, HostPool::kStaged), 0);
   EXPECT_EQ(Held(*uploads, HostPool::kSpilled), 2 * kMiB);
@@ -335,6 +358,53 @@ TEST_F(UploadsTest, ChunksThatMemoryHasNoRoomForGoToAFileAndBack) {
   EXPECT_EQ(plane_.Take(StreamId{1}, 0, 2 * kMiB), std::string(kMiB, 'a') + std::string(kMiB, 'b'));
   plane_.Finish(StreamId{1});
   EXPECT_EQ(memory_->used_bytes(HostPool::kSpilled), 0);
+}
+
+TEST_F(UploadsTest, ChunksGoToDiskAFewAtATime) {
+  auto uploads = Make({.spill_directory = ::testing::TempDir()}, {.bytes = 1 << 20});
+  auto first = Begin(*uploads, 2 * kMiB);
+  EXPECT_EQ(started_, Upload::Next::kRead);
+  auto second = Begin(*uploads, kMiB, HostBufferId{6});
+  EXPECT_EQ(started_, Upload::Next::kPause) << "the first's chunk is on its way, in memory";
+  EXPECT_EQ(first->Append(Bytes(kMiB)).value(), Upload::Next::kPause) << "now it is the second's turn";
+  EXPECT_EQ(flow_->resumed, 1);
+  EXPECT_EQ(second->Append(Bytes(kMiB)).value(), Upload::Next::kRead) << "it only has to end";
+  EXPECT_EQ(flow_->resumed, 2);
+  EXPECT_EQ(first->Append(Bytes(kMiB)).value(), Upload::Next::kRead);
+  EXPECT_EQ(Held(*uploads, HostPool::kSpilled), 3 * kMiB);
+  EXPECT_EQ(Held(*uploads, HostPool::kReading), 0);
+}
+
+TEST_F(UploadsTest, WhatNobodyWantsIsReadAFewChunksAtATime) {
+  auto uploads = Make({}, {.bytes = 1 << 20});
+  uploads->Discard(kBuffer);
+  uploads->Discard(HostBufferId{6});
+  auto first = Begin(*uploads, kMiB);
+  EXPECT_EQ(started_, Upload::Next::kRead);
+  auto second = Begin(*uploads, kMiB, HostBufferId{6});
+  EXPECT_EQ(started_, Upload::Next::kPause);
+  EXPECT_TRUE(first->Append(Bytes(kMiB)).ok());
+  EXPECT_TRUE(first->End().ok());
+  EXPECT_EQ(flow_->resumed, 1);
+  EXPECT_TRUE(second->Append(Bytes(kMiB)).ok());
+  EXPECT_TRUE(second->End().ok());
+  EXPECT_EQ(uploads->buffer_count(), 0);
+  EXPECT_EQ(Held(*uploads, HostPool::kReading), 0);
+}
+
+TEST_F(UploadsTest, AStoreThatWaitsBehindOthersThatGetRoomDoesNotFail) {
+  auto uploads =
+      Make({.spill_directory = ::testing::TempDir(), .stall_timeout = absl::Milliseconds(300)}, {.bytes = 1 << 20});
+  auto first = Begin(*uploads, 2 * kMiB);
+  auto second = Begin(*uploads, 2 * kMiB, HostBufferId{6});
+  auto third = Begin(*uploads, 2 * kMiB, HostBufferId{7});
+  const absl::Time begun = SteadyNow();
+  while (SteadyNow() - begun < absl::Milliseconds(300)) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_TRUE(first->Append(Bytes(kMiB)).ok());  // the second is given room
+  uploads->Expire(SteadyNow(), /*held=*/false);
+  EXPECT_TRUE(flow_->failed.ok()) << "the third's turn will come";
+  uploads->Expire(SteadyNow() + absl::Seconds(1), false);
+  EXPECT_EQ(flow_->failed.code(), absl::StatusCode::kResourceExhausted) << "but the second takes none of it";
 }
 
 TEST_F(UploadsTest, AFullDiskMakesTheStoreWaitAndIsTriedAgain) {

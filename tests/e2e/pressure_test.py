@@ -6,6 +6,7 @@ generous bounds against hanging: what is asserted is memory, order and that othe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ HOST_MEMORY_MIB = 128
 MOST_IN_FLIGHT = 128 + 8
 # What a controller has beside clients' data: allocator, what gRPC holds of streams, threads, the tables of sessions.
 OVERHEAD_MIB = 96
+# And for each further client: its RPCs that wait, some hundred, and what gRPC has read of them.
+OVERHEAD_OF_ANOTHER_MIB = 32
 # A launch, a small upload or a small fetch of somebody else, on a machine that is busy with other tests.
 PROMPT_S = 15
 
@@ -211,6 +214,24 @@ def test_a_flood_of_uploads_stays_within_the_memory_limit(cluster: Cluster, othe
 @pytest.mark.timeout(1200)
 def test_ten_gigabytes_of_uploads_stay_within_the_memory_limit(cluster: Cluster, other: Client) -> None:
     flood_of_uploads(cluster, other, 10 * 1024, limit_s=1100)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1200)
+def test_three_floods_of_uploads_stay_within_the_memory_limit(cluster: Cluster, other: Client) -> None:
+    names = ("first", "second", "third")
+    with Controller(cluster) as controller:
+        with contextlib.ExitStack() as here:
+            flooders = [here.enter_context(Client(cluster.client_address, cluster.folder, name)) for name in names]
+            for flooder in flooders:
+                flooder.call(lambda: len(jax.devices()))
+            for flooder in flooders:
+                flooder.start(upload_many, 3 * 1024)
+            for flooder in flooders:
+                flooder.result(1000)
+            assert other.call(use_a_little) < PROMPT_S
+        assert controller.growth_mib() < HOST_MEMORY_MIB + OVERHEAD_MIB + 2 * OVERHEAD_OF_ANOTHER_MIB
+    expect_all_freed(cluster)
 
 
 # ---------------------------------------------------------------- floods that end badly
