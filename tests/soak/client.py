@@ -27,7 +27,7 @@ _FRESH_PROGRAM_EVERY_S = 1.0  # a compile costs JAX itself some memory that it k
 _ERROR_EVERY_S = 0.5
 _SIZES = (1, 1000, 300_000)  # of vectors: a program each
 _PUTS_AT_ONCE = 200
-_LAUNCHES_AT_ONCE = 1000
+_LAUNCHES_AT_ONCE = 400  # on each device
 _TOO_LARGE = 1 << 44  # elements; no host has an address space for them
 
 
@@ -85,14 +85,18 @@ class Work:
         self._random.choice(self._pieces)()
 
     def warm_up(self):
-        """Has more under way at once than ever later: the stock client takes a thread for each, and keeps it."""
-        device = self._device()
-        jax.block_until_ready([jax.device_put(np.zeros(1000, np.float32), device) for _ in range(_PUTS_AT_ONCE)])
-        x = jax.device_put(np.zeros(1000, np.float32), device)
+        """Has more under way at once than ever later: the stock client takes a thread for each, and keeps it.
+
+        The controller lets it have so many launches on each device, so all devices are filled, by launches of some
+        milliseconds each.
+        """
+        slow = jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda _, x: jnp.tanh(x @ x), x))
         for _ in range(2):
+            filled = [jax.device_put(np.eye(64, dtype=np.float32), device) for device in self._devices]
             for _ in range(_LAUNCHES_AT_ONCE):
-                x = self._add_one(x)
-            x.block_until_ready()
+                filled = [slow(x) for x in filled]
+            puts = [jax.device_put(np.zeros(1000, np.float32), self._device()) for _ in range(_PUTS_AT_ONCE)]
+            jax.block_until_ready((filled, puts))
         # All programs but the fresh ones, so that none is compiled for the first time in the middle of the run.
         for device in self._devices:
             self._device = lambda device=device: device

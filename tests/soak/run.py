@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in (".", "e2e")]
@@ -42,6 +42,11 @@ _START_LIMIT_S = 120.0
 _LEAVE_LIMIT_S = 90.0
 _ALLOWED_FILES = 4
 _ALLOWED_THREADS = 4
+# The stock client takes a thread for each piece of work that it has in flight, in steps, and keeps it. The controller
+# lets it have so many launches on each device (--launches-in-flight), and it has some uploads and fetches.
+_THREADS_PER_DEVICE = 128
+_THREADS_BESIDE = 128
+_MB_PER_THREAD = 0.2  # the stack and the allocator's share
 
 
 class SoakError(Exception):
@@ -151,12 +156,18 @@ class Samples:
         workers = [worker for island in status["islands"] for worker in island["workers"]]
         self.buffers.append(sum(device["buffers"] for worker in workers for device in worker["devices"]))
 
-    def trends(self, allow_mb: float) -> list[flat.Trend]:
+    def trends(self, allow_mb: float, devices: int) -> list[flat.Trend]:
+        """`devices`: of all workers, which say how many threads a client may have."""
         trends = []
         for name, prints in self.processes.items():
-            trends.append(flat.trend(f"{name}: memory, MB", [p.memory_mb for p in prints], allow_mb))
-            trends.append(flat.trend(f"{name}: files", [p.files for p in prints], _ALLOWED_FILES))
-            trends.append(flat.trend(f"{name}: threads", [p.threads for p in prints], _ALLOWED_THREADS))
+            threads = flat.trend(f"{name}: threads", [p.threads for p in prints], _ALLOWED_THREADS)
+            memory = flat.trend(f"{name}: memory, MB", [p.memory_mb for p in prints], allow_mb)
+            if name.startswith("client"):
+                most = devices * _THREADS_PER_DEVICE + _THREADS_BESIDE
+                threads = replace(threads, allowance=max(0, most - threads.first))
+                memory = replace(memory, allowance=allow_mb + max(0.0, threads.growth) * _MB_PER_THREAD)
+            files = flat.trend(f"{name}: files", [p.files for p in prints], _ALLOWED_FILES)
+            trends += [memory, files, threads]
         return trends
 
     def line(self) -> str:
@@ -253,7 +264,7 @@ def soak(options: argparse.Namespace) -> dict:
         grown = growth.measure(cluster, options.dispatches, lambda text: print(text, flush=True))
         eventually(lambda: is_empty(cluster), "the dispatcher is gone", _LEAVE_LIMIT_S)
         samples, done, freed = mixed(cluster, options)
-    trends = samples.trends(options.allow_mb)
+    trends = samples.trends(options.allow_mb, options.workers * options.devices)
     say(trends)
 
     def largest(prefix: str, suffix: str) -> float:
