@@ -10,7 +10,7 @@ namespace causeway {
 namespace {
 
 const PjrtApi& Cpu() {
-  const absl::StatusOr<std::string> path = FindPlugin("cpu", PluginDirectories());
+  const absl::StatusOr<std::string> path = FindPlugin("cpu");
   EXPECT_TRUE(path.ok()) << path.status();
   const absl::StatusOr<const PjrtApi*> api = PjrtApi::Load(*path);
   EXPECT_TRUE(api.ok()) << api.status();

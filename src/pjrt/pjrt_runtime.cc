@@ -322,7 +322,7 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> CreatePjrtRuntime(const PjrtRunti
     return absl::InvalidArgumentError(
         absl::StrCat(options.device_count, " devices; a worker drives 1 to ", kMaxDevicesPerWorker));
   }
-  ASSIGN_OR_RETURN(const std::string path, FindPlugin(options.plugin, PluginDirectories()));
+  ASSIGN_OR_RETURN(const std::string path, FindPlugin(options.plugin));
   ASSIGN_OR_RETURN(const PjrtApi* const api, PjrtApi::Load(path));
   CreateOptions create_options = options.create_options;
   if (options.device_count > 0) create_options["cpu_device_count"] = int64_t{options.device_count};

@@ -54,7 +54,7 @@ std::string PluginUnderTest() {
 }
 
 absl::Status RegisterTestCalls() {
-  ASSIGN_OR_RETURN(const std::string path, FindPlugin(PluginUnderTest(), PluginDirectories()));
+  ASSIGN_OR_RETURN(const std::string path, FindPlugin(PluginUnderTest()));
   ASSIGN_OR_RETURN(const PjrtApi* const api, PjrtApi::Load(path));
   RETURN_IF_ERROR(RegisterFfiHandler(*api, "causeway_cts_gate", kFfiHostPlatform, reinterpret_cast<void*>(+kGate)));
   return RegisterFfiHandler(*api, "causeway_cts_fail", kFfiHostPlatform, reinterpret_cast<void*>(+kFail));
@@ -356,7 +356,7 @@ TEST_F(PjrtRuntimeTest, LinearAlgebraCallsFindTheirKernels) {
 }
 
 TEST_F(PjrtRuntimeTest, ANameHasOneHandler) {
-  const auto path = FindPlugin(PluginUnderTest(), PluginDirectories());
+  const auto path = FindPlugin(PluginUnderTest());
   const PjrtApi& api = **PjrtApi::Load(*path);
   EXPECT_TRUE(RegisterTestCalls().ok()) << "again the same";
   EXPECT_EQ(RegisterFfiHandler(api, "causeway_cts_gate", kFfiHostPlatform, reinterpret_cast<void*>(+kFail)).code(),

@@ -51,6 +51,8 @@ void AddPrefix(const fs::path& prefix, std::vector<std::string>& folders) {
   }
 }
 
+bool IsPath(absl::string_view plugin) { return absl::StrContains(plugin, '/') || absl::EndsWith(plugin, ".so"); }
+
 }  // namespace
 
 std::vector<std::string> PluginDirectories() {
@@ -75,9 +77,13 @@ std::vector<std::string> PluginDirectories() {
   return folders;
 }
 
+absl::StatusOr<std::string> FindPlugin(absl::string_view name) {
+  return FindPlugin(name, IsPath(name) ? std::vector<std::string>() : PluginDirectories());
+}
+
 absl::StatusOr<std::string> FindPlugin(absl::string_view name, absl::Span<const std::string> directories) {
   std::error_code error;
-  if (absl::StrContains(name, '/') || absl::EndsWith(name, ".so")) {
+  if (IsPath(name)) {
     std::string path(name);
     if (fs::is_regular_file(path, error)) return path;
     return absl::NotFoundError(absl::StrCat("no PJRT plugin at ", name));

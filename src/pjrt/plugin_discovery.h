@@ -1,6 +1,6 @@
 // Where a PJRT plugin lies.
 //
-//   ASSIGN_OR_RETURN(std::string path, FindPlugin("cpu", PluginDirectories()));
+//   ASSIGN_OR_RETURN(std::string path, FindPlugin("cpu"));
 //
 // Plugins come as Python wheels, so they are looked for where wheels are unpacked, without running a Python:
 //   1. $CAUSEWAY_PLUGIN_DIR      folders, separated by ':', each with site-packages or with the file itself in it
@@ -27,6 +27,9 @@ std::vector<std::string> PluginDirectories();
 // The plugin's file: `name` is "cpu", "cuda", "tpu", or a path (anything with a '/' or ending in ".so"). NOT_FOUND
 // names the folders that were searched and the package to install; INVALID_ARGUMENT for other names.
 absl::StatusOr<std::string> FindPlugin(absl::string_view name, absl::Span<const std::string> directories);
+
+// The same in PluginDirectories(). Those are looked for only where `name` is no path.
+absl::StatusOr<std::string> FindPlugin(absl::string_view name);
 
 }  // namespace causeway
 

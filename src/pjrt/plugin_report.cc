@@ -87,7 +87,7 @@ void AppendDevices(const proto::Hello& description, std::string& out) {
 }  // namespace
 
 absl::StatusOr<std::string> DescribePlugin(absl::string_view name_or_path) {
-  ASSIGN_OR_RETURN(const std::string path, FindPlugin(name_or_path, PluginDirectories()));
+  ASSIGN_OR_RETURN(const std::string path, FindPlugin(name_or_path));
   ASSIGN_OR_RETURN(const PjrtApi* const api, PjrtApi::Load(path));
   std::string out = absl::StrCat("plugin         ", api->path(), "\n");
   absl::StrAppend(&out, "PJRT C API     ", api->major_version(), ".", api->minor_version(), " (built against ",
