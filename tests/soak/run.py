@@ -43,9 +43,9 @@ _LEAVE_LIMIT_S = 90.0
 _ALLOWED_FILES = 4
 _ALLOWED_THREADS = 4
 # The stock client takes a thread for each piece of work that it has in flight, in steps, and keeps it. The controller
-# lets it have so many launches on each device (--launches-in-flight), and it has some uploads and fetches.
+# lets it have so many launches on each device (--launches-in-flight), and it has uploads, fetches and deletes.
 _THREADS_PER_DEVICE = 128
-_THREADS_BESIDE = 128
+_THREADS_BESIDE = 256
 _MB_PER_THREAD = 0.2  # the stack and the allocator's share
 
 
@@ -164,7 +164,7 @@ class Samples:
             memory = flat.trend(f"{name}: memory, MB", [p.memory_mb for p in prints], allow_mb)
             if name.startswith("client"):
                 most = devices * _THREADS_PER_DEVICE + _THREADS_BESIDE
-                threads = replace(threads, allowance=max(0, most - threads.first))
+                threads = replace(threads, allowance=max(_ALLOWED_THREADS, most - threads.first))
                 memory = replace(memory, allowance=allow_mb + max(0.0, threads.growth) * _MB_PER_THREAD)
             files = flat.trend(f"{name}: files", [p.files for p in prints], _ALLOWED_FILES)
             trends += [memory, files, threads]
