@@ -35,7 +35,7 @@ class Growth:
     def is_flat(self, allow_mb: float) -> bool:
         """No more than allowed in all, and the second half adds less than the first, or next to nothing."""
         first_half_mb = self.total_mb - self.second_half_mb
-        return self.total_mb <= allow_mb and self.second_half_mb <= max(allow_mb / 8, 0.75 * first_half_mb)
+        return self.total_mb <= allow_mb and self.second_half_mb <= max(allow_mb / 5, 0.75 * first_half_mb)
 
 
 class Dispatcher(Process):
