@@ -128,7 +128,7 @@ TEST_F(CoreHostileTest, ArraysLargerThanAllMachinesDoNotOverflowTheStatus) {
     ASSERT_TRUE(Done().ok()) << Done();
   }
   EXPECT_EQ(core_.Status(now_).sessions(0).array_bytes(), std::numeric_limits<int64_t>::max());
-  EXPECT_EQ(out_.throttled, (std::vector<std::pair<SessionId, bool>>{{kSession, true}})) << "nor what is in flight";
+  EXPECT_EQ(out_.throttled, (Throttled{{kSession, true}})) << "nor what is in flight";
 }
 
 TEST_F(CoreHostileTest, PiecesLargerThanAllMachinesDoNotOverflowWhatIsInFlight) {
@@ -138,7 +138,7 @@ TEST_F(CoreHostileTest, PiecesLargerThanAllMachinesDoNotOverflowWhatIsInFlight) 
   for (int shard : {0, 1, 2}) pieces.push_back({HostBufferId{1}, {shard}, {}, huge, std::nullopt});
   Handle(PutArray{Next(), A(1), On({0, 1, 2}), std::move(pieces)});
   ASSERT_TRUE(Done().ok()) << Done();
-  EXPECT_EQ(out_.throttled, (std::vector<std::pair<SessionId, bool>>{{kSession, true}}));
+  EXPECT_EQ(out_.throttled, (Throttled{{kSession, true}}));
 }
 
 TEST_F(CoreHostileTest, ErrorsOfWorkersAreTextsThatClientsCanRead) {

@@ -11,8 +11,6 @@
 namespace causeway {
 namespace {
 
-using Throttled = std::vector<std::pair<SessionId, bool>>;
-
 class CoreLoadTest : public CoreTest {
  protected:
   CoreLoadTest() : CoreTest({.launches_per_device = 8, .items = 20, .bytes = 10'000, .host_bytes = 12 << 20}) {}

@@ -26,6 +26,9 @@
 
 namespace causeway {
 
+// Who was held or let go, in order.
+using Throttled = std::vector<std::pair<SessionId, bool>>;
+
 // What the core wanted done, kept for the test to look at.
 struct Recorder : ControllerActions {
   void ReplyDone(RequestHeader request, const absl::Status& status) override { done[Raw(request.ticket)] = status; }
@@ -64,7 +67,7 @@ struct Recorder : ControllerActions {
   std::map<uint64_t, absl::StatusOr<Fetched>> fetched;
   std::map<uint64_t, absl::StatusOr<proto::QueryDone>> queries;
   std::vector<Wanted> wanted;
-  std::vector<std::pair<SessionId, bool>> throttled;
+  Throttled throttled;
   std::map<uint64_t, std::vector<proto::ToWorker>> sent;
   std::map<uint64_t, absl::Status> closed;
   std::vector<int> up;

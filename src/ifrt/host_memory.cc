@@ -7,16 +7,15 @@
 namespace causeway {
 
 HostMemory::HostMemory(const HostMemoryLimits& limits) {
-  const auto set = [&](HostPool which, int64_t bytes) { pools_[static_cast<int>(which)].limit_bytes = bytes; };
   MutexLock lock(&mutex_);
-  set(HostPool::kStaged, limits.bytes / 16 * 7);
-  set(HostPool::kSpilled, limits.spill_bytes);
-  set(HostPool::kReading, limits.bytes / 16);
-  set(HostPool::kPassing, limits.bytes / 16);
-  set(HostPool::kAsked, limits.bytes / 16);
-  set(HostPool::kFetched, limits.bytes / 8);
-  set(HostPool::kPassages, limits.bytes / 8);
-  set(HostPool::kResponses, limits.bytes / 8);
+  At(HostPool::kStaged).limit_bytes = limits.bytes / 16 * 7;
+  At(HostPool::kSpilled).limit_bytes = limits.spill_bytes;
+  At(HostPool::kReading).limit_bytes = limits.bytes / 16;
+  At(HostPool::kPassing).limit_bytes = limits.bytes / 16;
+  At(HostPool::kAsked).limit_bytes = limits.bytes / 16;
+  At(HostPool::kFetched).limit_bytes = limits.bytes / 8;
+  At(HostPool::kPassages).limit_bytes = limits.bytes / 8;
+  At(HostPool::kResponses).limit_bytes = limits.bytes / 8;
 }
 
 int64_t HostMemory::Pool::used_by(SessionId session) const {
@@ -51,6 +50,11 @@ void HostMemory::Give(HostPool pool, SessionId session, int64_t bytes) {
   if (anybody) Serve();
 }
 
+void HostMemory::GiveUnused(HostPool pool, SessionId session, int64_t bytes) {
+  if (pool == HostPool::kSpilled) Give(HostPool::kReading, session, bytes);
+  Give(pool, session, bytes);
+}
+
 bool HostMemory::IsOver(HostPool pool, SessionId session) const {
   MutexLock lock(&mutex_);
   const Pool& of = pools_[static_cast<int>(pool)];
@@ -65,11 +69,15 @@ bool HostMemory::FitsLocked(HostPool pool, SessionId session, int64_t bytes) {
   return At(pool).Fits(session, bytes);
 }
 
+void HostMemory::AddLocked(HostPool pool, SessionId session, int64_t bytes) {
+  At(pool).Add(session, bytes);
+  if (pool == HostPool::kSpilled) At(HostPool::kReading).Add(session, bytes);
+}
+
 std::optional<HostPool> HostMemory::TakeFromOne(const std::vector<HostPool>& pools, SessionId session, int64_t bytes) {
   for (HostPool pool : pools) {
     if (!FitsLocked(pool, session, bytes)) continue;
-    At(pool).Add(session, bytes);
-    if (pool == HostPool::kSpilled) At(HostPool::kReading).Add(session, bytes);
+    AddLocked(pool, session, bytes);
     return pool;
   }
   return std::nullopt;
@@ -114,8 +122,7 @@ void HostMemory::Serve() {
     for (const auto& [pool, to] : granted) {
       if (to.then(pool)) continue;
       MutexLock lock(&mutex_);
-      At(pool).Add(to.session, -to.bytes);
-      if (pool == HostPool::kSpilled) At(HostPool::kReading).Add(to.session, -to.bytes);
+      AddLocked(pool, to.session, -to.bytes);
       again = true;
     }
   }

@@ -66,6 +66,9 @@ class HostMemory {
   // Gives back what was taken, all or in parts, and serves those who wait. Not inside a lock that their `then` takes.
   void Give(HostPool pool, SessionId session, int64_t bytes);
 
+  // The same of all that a TakeOrWait took, for whoever has no use for it any more.
+  void GiveUnused(HostPool pool, SessionId session, int64_t bytes);
+
   // Whether the session holds more than it may: what was taken without asking, or before others came.
   bool IsOver(HostPool pool, SessionId session) const;
 
@@ -120,6 +123,8 @@ class HostMemory {
   void Serve();
   std::vector<Granted> Grant() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool FitsLocked(HostPool pool, SessionId session, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All that a take from `pool` takes; negative: gives.
+  void AddLocked(HostPool pool, SessionId session, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Pool& At(HostPool pool) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pools_[static_cast<int>(pool)]; }
   std::optional<HostPool> TakeFromOne(const std::vector<HostPool>& pools, SessionId session, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -73,9 +73,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         id_(id) {}
   ~Entry() override {
     for (const Segment& segment : segments_) memory_->Give(segment.pool, session_, segment.bytes);
-    if (!reserved_) return;
-    if (reserved_->pool == HostPool::kSpilled) memory_->Give(HostPool::kReading, session_, reserved_->bytes);
-    memory_->Give(reserved_->pool, session_, reserved_->bytes);
+    if (reserved_) memory_->GiveUnused(reserved_->pool, session_, reserved_->bytes);
   }
 
   // What is to be done once the lock is given up.
@@ -414,11 +412,11 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     if (reserved.pool == HostPool::kSpilled) effects.give[static_cast<int>(HostPool::kReading)] += reserved.bytes;
   }
 
-  // Whether the next chunk may be read now, with memory taken for it; otherwise ResumeLocked or OnRoom will say so.
   int64_t NextChunkBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return std::min(kChunkBytes, announced_ - received_);
   }
 
+  // Whether the next chunk may be read now, with memory taken for it; otherwise ResumeLocked or OnRoom will say so.
   bool MayReadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!failed_.ok()) return false;
     if (complete()) return true;

@@ -182,16 +182,26 @@ def flood_of_launches(cluster: Cluster, other: Client, count: int, limit_s: floa
     expect_all_freed(cluster)
 
 
-def flood_of_uploads(cluster: Cluster, other: Client, mib: int, limit_s: float) -> None:
+def flood_of_uploads(cluster: Cluster, other: Client, mib: int, limit_s: float, clients: int = 1) -> None:
+    """`mib` of each of `clients`, all at once."""
+
     def work() -> None:
         assert other.call(use_a_little) < PROMPT_S
 
     with Controller(cluster) as controller:
-        with Client(cluster.client_address, cluster.folder, "flooder") as flooder:
-            flooder.call(lambda: len(jax.devices()))
-            flooder.start(upload_many, mib)
-            beside(flooder, work, limit_s)
-        assert controller.growth_mib() < HOST_MEMORY_MIB + OVERHEAD_MIB
+        with contextlib.ExitStack() as here:
+            flooders = [
+                here.enter_context(Client(cluster.client_address, cluster.folder, f"flooder-{number}"))
+                for number in range(clients)
+            ]
+            for flooder in flooders:
+                flooder.call(lambda: len(jax.devices()))
+            for flooder in flooders:
+                flooder.start(upload_many, mib)
+            for flooder in flooders:
+                beside(flooder, work, limit_s)
+        overhead_mib = OVERHEAD_MIB + (clients - 1) * OVERHEAD_OF_ANOTHER_MIB
+        assert controller.growth_mib() < HOST_MEMORY_MIB + overhead_mib
     expect_all_freed(cluster)
 
 
@@ -219,19 +229,7 @@ def test_ten_gigabytes_of_uploads_stay_within_the_memory_limit(cluster: Cluster,
 @pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_three_floods_of_uploads_stay_within_the_memory_limit(cluster: Cluster, other: Client) -> None:
-    names = ("first", "second", "third")
-    with Controller(cluster) as controller:
-        with contextlib.ExitStack() as here:
-            flooders = [here.enter_context(Client(cluster.client_address, cluster.folder, name)) for name in names]
-            for flooder in flooders:
-                flooder.call(lambda: len(jax.devices()))
-            for flooder in flooders:
-                flooder.start(upload_many, 3 * 1024)
-            for flooder in flooders:
-                flooder.result(1000)
-            assert other.call(use_a_little) < PROMPT_S
-        assert controller.growth_mib() < HOST_MEMORY_MIB + OVERHEAD_MIB + 2 * OVERHEAD_OF_ANOTHER_MIB
-    expect_all_freed(cluster)
+    flood_of_uploads(cluster, other, 3 * 1024, limit_s=1000, clients=3)
 
 
 # ---------------------------------------------------------------- floods that end badly
