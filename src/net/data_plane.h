@@ -33,6 +33,10 @@ enum class PeerId : int32_t {};
 inline constexpr PeerId kControllerPeer{-1};
 constexpr PeerId PeerOf(WorkerId worker) { return PeerId{Raw(worker)}; }
 
+// The largest message, and what may wait to be sent to one peer.
+inline constexpr int64_t kMaxMessageBytes = 256 << 10;
+inline constexpr int64_t kMaxWaitingMessageBytes = 256 << 20;
+
 // Takes the bytes of one stream.
 class StreamSink {
  public:
@@ -71,6 +75,20 @@ class StreamSource {
   virtual void OnDone(absl::Status status) = 0;
 };
 
+// Takes the messages of all peers. Called on the plane's threads, one call at a time for each peer, in the order in
+// which they were sent. It may call the plane, and should return soon: the peer's next message waits for it.
+class MessageHandler {
+ public:
+  virtual ~MessageHandler() = default;
+
+  // `message` is only there during the call.
+  virtual void OnMessage(PeerId peer, absl::Span<const char> message) = 0;
+
+  // Messages that were sent to `peer`, or by it, since the last OnMessage may be lost: the connection is, or the peer
+  // was dropped. What is sent from now on takes a new one.
+  virtual void OnMessagesLost(PeerId peer, const absl::Status& why) = 0;
+};
+
 class DataPlane {
  public:
   virtual ~DataPlane() = default;
@@ -97,6 +115,16 @@ class DataPlane {
 
   // The source of `id` has bytes again.
   virtual void Wake(PeerId peer, StreamId id) = 0;
+
+  // Small messages, for whom a stream's meeting takes too long: at most kMaxMessageBytes, unasked for, in order, never
+  // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when this
+  // returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not known is
+  // dropped, with an OnMessagesLost; so is one that makes more than kMaxWaitingMessageBytes wait for a slow peer.
+  virtual void SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) = 0;
+
+  // Who takes messages; before it is set, they are dropped. Null: nobody any more; when it returns, none is being
+  // called.
+  virtual void SetMessageHandler(MessageHandler* handler) = 0;
 
   // Ends `id`, in whichever direction, on both sides: OnDone(status) here, the same status there. Unknown: ignored.
   virtual void Cancel(PeerId peer, StreamId id, absl::Status status) = 0;
