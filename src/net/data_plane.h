@@ -120,11 +120,11 @@ class DataPlane {
   // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when this
   // returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not known is
   // dropped, with an OnMessagesLost; so is one that makes more than kMaxWaitingMessageBytes wait for a slow peer.
-  virtual void SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) = 0;
+  virtual void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) {}
 
   // Who takes messages; before it is set, they are dropped. Null: nobody any more; when it returns, none is being
   // called.
-  virtual void SetMessageHandler(MessageHandler* handler) = 0;
+  virtual void SetMessageHandler(MessageHandler* /*handler*/) {}
 
   // Ends `id`, in whichever direction, on both sides: OnDone(status) here, the same status there. Unknown: ignored.
   virtual void Cancel(PeerId peer, StreamId id, absl::Status status) = 0;
