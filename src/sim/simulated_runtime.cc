@@ -231,6 +231,8 @@ class SimulatedRuntime final : public DeviceRuntime {
   const proto::Hello& Describe() const override { return description_; }
 
   absl::StatusOr<std::shared_ptr<DeviceProgram>> Compile(const CompileRequest& request) override;
+  absl::StatusOr<proto::PortableProgram> CompilePortable(const CompileRequest& request, int devices) override;
+  absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> Load(const LoadRequest& request) override;
   absl::StatusOr<Execution> Execute(DeviceProgram& program,
                                     const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>>& arguments,
                                     const ExecuteOptions& options, StatusCallback done) override;
@@ -287,6 +289,27 @@ class SimulatedRuntime final : public DeviceRuntime {
   const std::function<absl::Status(absl::string_view)> host_outcome_;
   const std::shared_ptr<Devices> devices_;
 };
+
+// The program itself is the executable.
+absl::StatusOr<proto::PortableProgram> SimulatedRuntime::CompilePortable(const CompileRequest& request, int) {
+  CompileRequest on_one = request;
+  on_one.devices = {0};
+  ASSIGN_OR_RETURN(const std::shared_ptr<DeviceProgram> program, Compile(on_one));
+  proto::PortableProgram portable;
+  portable.set_executable(request.code);
+  *portable.mutable_info() = program->info();
+  return portable;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> SimulatedRuntime::Load(const LoadRequest& request) {
+  std::vector<std::shared_ptr<DeviceProgram>> programs;
+  for (int device : request.devices) {
+    ASSIGN_OR_RETURN(
+        programs.emplace_back(),
+        Compile({.format = kFormat, .code = request.portable->executable(), .options = "", .devices = {device}}));
+  }
+  return programs;
+}
 
 absl::StatusOr<std::shared_ptr<DeviceProgram>> SimulatedRuntime::Compile(const CompileRequest& request) {
   proto::ProgramInfo info;

@@ -224,6 +224,29 @@ void WorkerProcess::Compile(ProgramKey program, CompileRequest request) {
   });
 }
 
+void WorkerProcess::CompileGang(ProgramKey program, worker::GangProgram request) {
+  Later(options_.compile_time, [this, program, request = std::move(request)]() mutable {
+    CompileDone event{program, absl::CancelledError(), absl::ZeroDuration()};
+    const absl::Status status = [&]() -> absl::Status {
+      if (request.portable == nullptr) {
+        ASSIGN_OR_RETURN(proto::PortableProgram made, runtime_->CompilePortable(request.compile, request.devices));
+        const std::string& name = made.info().name();
+        const ProgramKind kind = KindOf(name);
+        const bool again = options_.compiled_before(name) > 0;
+        if (kind == ProgramKind::kBroken || (kind == ProgramKind::kOnce && again)) return CompilerError(name);
+        request.portable = event.portable = std::make_shared<const proto::PortableProgram>(std::move(made));
+      }
+      // Its devices need not wait for one another: one program runs them all.
+      ASSIGN_OR_RETURN(programs_[program],
+                       runtime_->Compile(SimulatedProgram(request.portable->info(), request.local)));
+      return absl::OkStatus();
+    }();
+    event.info = status;
+    if (status.ok()) event.info = request.portable->info();
+    Enter(std::move(event));
+  });
+}
+
 void WorkerProcess::DropProgram(ProgramKey program) {
   // What was refused by the compiler is dropped as well.
   programs_.erase(program);
