@@ -114,6 +114,7 @@ ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 ControllerCore::Impl::Impl(ControllerOptions options)
     : options_(std::move(options)),
       cluster_(options_.key_seed),
+      cache_(options_.program_cache_bytes),
       started_(absl::InfinitePast()),
       next_ping_(absl::InfinitePast()) {}
 
@@ -210,6 +211,12 @@ void ControllerCore::Impl::Send(WorkerId worker, const proto::ToWorker& message)
 absl::Status ControllerCore::Impl::Lost(const WorkerSlot& slot) const {
   return absl::DataLossError(absl::StrCat(slot.Describe(), " is lost: ", slot.lost_because.message(),
                                           ". What lived there is gone; the devices return with the worker"));
+}
+
+absl::Status ControllerCore::Impl::CheckAlive(const Placement& placement) const {
+  absl::Status status;
+  for (WorkerId worker : placement.workers) status.Update(CheckAlive(worker));
+  return status;
 }
 
 absl::Status ControllerCore::Impl::CheckAlive(WorkerId worker) const {
@@ -328,7 +335,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   LoseArrays(slot, lost);
   std::vector<LaunchNumber> launches;
   for (const auto& [number, launch] : launches_) {
-    if (launch.worker == slot.id) launches.push_back(number);
+    if (launch.WaitsFor(slot.id)) launches.push_back(number);
   }
   std::sort(launches.begin(), launches.end());
   for (LaunchNumber number : launches) {
@@ -365,10 +372,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     });
     return requests;
   };
-  for (const auto& [id, compile] : compiles_) {
-    if (compile.worker == slot.id) FindSession(compile.request.session)->programs.erase(id);
-  }
-  for (RequestHeader request : take(compiles_)) out_->ReplyCompiled(request, lost);
+  FailCompiles(slot.id, lost);
   for (RequestHeader request : take(fetches_)) out_->ReplyFetched(request, lost);
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
