@@ -1,6 +1,7 @@
 #include "controller/core.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -524,8 +525,32 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     }
     out.set_arrays(arrays);
     out.set_array_bytes(bytes);
+    AddPrograms(*session, status);
   }
   return status;
+}
+
+void ControllerCore::Impl::AddPrograms(const Session& session, proto::ClusterStatus& status) const {
+  std::vector<const Program*> programs;
+  for (const auto& [id, program] : session.programs) {
+    if (program.compiled) programs.push_back(&program);
+  }
+  std::sort(programs.begin(), programs.end(),
+            [](const Program* a, const Program* b) { return a->view->id < b->view->id; });
+  for (const Program* program : programs) {
+    proto::ClusterStatus::Program& out = *status.add_programs();
+    out.set_session(Raw(session.id));
+    out.set_name(program->view->info.name());
+    out.set_devices(static_cast<int64_t>(program->view->devices.size()));
+    out.set_workers(static_cast<int64_t>(program->placement->workers.size()));
+    std::set<std::string> islands;
+    for (WorkerId worker : program->placement->workers) islands.insert(cluster_.slot(worker).hello.island());
+    out.set_islands(static_cast<int64_t>(islands.size()));
+    out.set_launches(program->launches);
+    out.set_worker_bytes(program->worker_bytes);
+    out.set_island_bytes(program->island_bytes);
+    out.set_compile_us(program->compile_us);
+  }
 }
 
 ControllerCounts ControllerCore::Impl::Counts() const {

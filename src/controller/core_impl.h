@@ -76,7 +76,7 @@ class ControllerCore::Impl {
     std::shared_ptr<const Placement> placement;
     int64_t bytes = 0;
     std::vector<bool> reported = {};  // by place in placement->workers
-    bool failed = false;                         // and the other workers were told
+    bool failed = false;              // and the other workers were told
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
     bool Report(WorkerId worker) {
@@ -120,6 +120,7 @@ class ControllerCore::Impl {
   };
 
   // --- core.cc
+  void AddPrograms(const Session& session, proto::ClusterStatus& status) const;
   bool AnyAlive() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);

@@ -188,6 +188,7 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   const int place = program.placement->IndexOf(worker);
   if (place < 0 || program.told[place] == 0) return;
   if (absl::Status status = FromProto(compiled.status()); !status.ok()) return EndCompile(id, status);
+  program.compile_us = std::max(program.compile_us, compiled.compile_us());
   if (program.is_gang() && program.portable == nullptr) {
     if (!compiled.has_portable()) {
       return EndCompile(id, absl::InternalError(absl::StrCat(cluster_.slot(worker).Describe(),

@@ -59,6 +59,7 @@ struct Program {
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
   // For people.
+  int64_t compile_us = 0;
   int64_t launches = 0;
   int64_t worker_bytes = 0;  // that its collectives sent between workers
   int64_t island_bytes = 0;  // and between islands

@@ -56,7 +56,7 @@ ffi::Future Collective(Tagged* launch, ffi::RemainingArgs operands, ffi::Remaini
     arrival.operands.push_back(ToBuffer(*operand));
   }
   for (size_t i = 0; i < results.size(); ++i) {
-    const auto result = results.get<ffi::AnyBuffer>(i);
+    auto result = results.get<ffi::AnyBuffer>(i);
     if (!result.has_value()) return Failed(absl::InternalError("a result of a collective that is no buffer"));
     arrival.results.push_back(ToBuffer(**result));
   }

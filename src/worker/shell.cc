@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/task_pool.h"
 #include "proto/control_version.h"
 #include "worker/context.h"
 #include "worker/host_block.h"
@@ -22,7 +23,6 @@
 #include "worker/pace.h"
 #include "worker/shapes.h"
 #include "worker/strand.h"
-#include "worker/task_pool.h"
 
 namespace causeway::worker {
 namespace {
