@@ -122,6 +122,14 @@ void DataConnection::Lost(const absl::Status& why) {
   if (lost != nullptr) lost(why);
 }
 
+int DataConnection::Release() {
+  asio::error_code ignored;
+  StopTimer();
+  const int fd = socket_.release(ignored);
+  Close();
+  return fd;
+}
+
 void DataConnection::Close() {
   closed_ = true;
   heard_ = nullptr;

@@ -48,6 +48,9 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   // The mux may have something to write.
   void Flush();
 
+  // Gives the socket away, which stays connected and non-blocking; then it is as closed.
+  int Release();
+
   void Close();
 
  private:

@@ -63,6 +63,9 @@ class PlaneCore : public std::enable_shared_from_this<PlaneCore> {
   // A peer was set anew: who waits for it may come in.
   virtual void PeerSet(Peer& peer) = 0;
 
+  // It is none any more, for `why`.
+  virtual void PeerGone(Peer& /*peer*/, const absl::Status& /*why*/) {}
+
   PeerId self() const { return self_; }
   Peer* Find(PeerId id);
   // In this pair it is this side that dials.

@@ -20,8 +20,9 @@ bool SameKey(uint64_t a, uint64_t b) { return (a ^ b) == 0; }
 
 class SocketPlaneCore final : public PlaneCore {
  public:
-  SocketPlaneCore(IoThread& io, std::shared_ptr<SocketListener> listener, const SocketDataPlaneOptions& options)
-      : PlaneCore(options.self), io_(io), listener_(std::move(listener)), options_(options) {}
+  SocketPlaneCore(IoThread& io, MessageLanes& lanes, std::shared_ptr<SocketListener> listener,
+                  const SocketDataPlaneOptions& options)
+      : PlaneCore(options.self), io_(io), lanes_(lanes), listener_(std::move(listener)), options_(options) {}
 
   void Listen() {
     listener_->Start([weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
@@ -36,6 +37,10 @@ class SocketPlaneCore final : public PlaneCore {
     for (Visitor& visitor : visitors_) visitor.connection->Close();
     visitors_.clear();
     redials_.clear();
+    for (auto& [peer, dial] : lane_dials_) {
+      if (dial.connection != nullptr) dial.connection->Close();
+    }
+    lane_dials_.clear();
     PlaneCore::Shutdown();
   }
 
@@ -51,6 +56,12 @@ class SocketPlaneCore final : public PlaneCore {
     std::optional<DataHello> hello;
   };
   using Visitors = std::list<Visitor>;
+  // On the way to a lane that this side makes.
+  struct LaneDial {
+    uint64_t attempt = 0;
+    std::shared_ptr<DataConnection> connection;  // whose answer is awaited
+    std::unique_ptr<asio::steady_timer> again;
+  };
 
   std::shared_ptr<SocketPlaneCore> Self() { return std::static_pointer_cast<SocketPlaneCore>(shared_from_this()); }
 
@@ -75,10 +86,83 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
   void PeerSet(Peer& peer) override {
+    if (HasLane(peer)) {
+      lanes_.Know(peer.id);
+      if (Dials(peer)) DialLane(peer);
+    }
     for (auto it = visitors_.begin(); it != visitors_.end();) {
       const auto visitor = it++;
       if (visitor->hello.has_value() && visitor->hello->from == peer.id) TryAdmit(visitor);
     }
+  }
+
+  void PeerGone(Peer& peer, const absl::Status& why) override {
+    const auto dial = lane_dials_.find(peer.id);
+    if (dial != lane_dials_.end()) {
+      if (dial->second.connection != nullptr) dial->second.connection->Close();
+      lane_dials_.erase(dial);
+    }
+    lanes_.Forget(peer.id, why);
+  }
+
+  // ---- messages
+
+  // Only workers have anything to say to one another.
+  bool HasLane(const Peer& peer) const { return peer.id != kControllerPeer && self() != kControllerPeer; }
+
+  void DialLane(Peer& peer) {
+    LaneDial& dial = lane_dials_[peer.id];
+    dial.attempt = ++attempts_;
+    dial.again = nullptr;
+    Connect(&io_, peer.address, options_.dial_timeout,
+            [self = Self(), id = peer.id, attempt = dial.attempt](absl::StatusOr<Socket> socket) {
+              self->LaneDialled(id, attempt, std::move(socket));
+            });
+  }
+
+  LaneDial* CurrentLaneDial(PeerId id, uint64_t attempt) {
+    const auto found = lane_dials_.find(id);
+    return found != lane_dials_.end() && found->second.attempt == attempt && Find(id) != nullptr ? &found->second
+                                                                                                 : nullptr;
+  }
+
+  void LaneDialled(PeerId id, uint64_t attempt, absl::StatusOr<Socket> socket) {
+    LaneDial* const dial = CurrentLaneDial(id, attempt);
+    if (dial == nullptr) return;
+    if (!socket.ok()) return DialLaneLater(id);
+    dial->connection = std::make_shared<DataConnection>(io_, *std::move(socket));
+    const DataHello hello{.from = self(), .to = id, .key = Find(id)->key, .lane = DataLane::kMessages};
+    if (!dial->connection->SayHello(hello).ok()) return DialLaneLater(id);
+    dial->connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> answer) {
+      if (self->CurrentLaneDial(id, attempt) != nullptr) self->LaneAnswered(id, std::move(answer));
+    });
+  }
+
+  void LaneAnswered(PeerId id, absl::StatusOr<DataHello> hello) {
+    const bool good = hello.ok() && hello->refusal == absl::StatusCode::kOk && hello->from == id &&
+                      hello->to == self() && SameKey(hello->key, Find(id)->key) && hello->lane == DataLane::kMessages;
+    if (!good) return DialLaneLater(id);
+    const std::shared_ptr<DataConnection> connection = std::move(lane_dials_[id].connection);
+    JoinLane(id, *connection);
+  }
+
+  void DialLaneLater(PeerId id) {
+    LaneDial& dial = lane_dials_[id];
+    if (dial.connection != nullptr) dial.connection->Close();
+    dial.connection = nullptr;
+    dial.again = std::make_unique<asio::steady_timer>(io_.context(), absl::ToChronoNanoseconds(options_.redial_delay));
+    dial.again->async_wait([self = Self(), id, attempt = dial.attempt](asio::error_code error) {
+      if (!error && self->CurrentLaneDial(id, attempt) != nullptr) self->DialLane(*self->Find(id));
+    });
+  }
+
+  void JoinLane(PeerId id, DataConnection& connection) {
+    lanes_.Attach(id, connection.Release(), [self = Self(), id] {
+      self->io_.Post([self, id] {
+        Peer* const peer = self->Find(id);
+        if (peer != nullptr && self->Dials(*peer)) self->DialLaneLater(id);
+      });
+    });
   }
 
   // ---- this side dials
@@ -177,7 +261,13 @@ class SocketPlaneCore final : public PlaneCore {
     }
     Peer& peer = *Find(hello.from);
     const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
+    const DataLane lane = hello.lane;
     visitors_.erase(visitor);
+    if (lane == DataLane::kMessages) {
+      const DataHello answer{.from = self(), .to = peer.id, .key = peer.key, .lane = lane};
+      if (!connection->SayHello(answer).ok()) return connection->Close();
+      return JoinLane(peer.id, *connection);
+    }
     const bool had_connection = peer.mux.connected();
     Disconnect(peer);
     if (had_connection) {
@@ -225,11 +315,13 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
   IoThread& io_;
+  MessageLanes& lanes_;  // not touched after Shutdown
   std::shared_ptr<SocketListener> listener_;
   const SocketDataPlaneOptions options_;
   absl::flat_hash_map<PeerId, Connected> links_;
   Visitors visitors_;  // oldest first
   absl::flat_hash_map<PeerId, std::unique_ptr<asio::steady_timer>> redials_;
+  absl::flat_hash_map<PeerId, LaneDial> lane_dials_;
   uint64_t attempts_ = 0;
 };
 
@@ -239,16 +331,24 @@ absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const So
   auto io = std::make_unique<IoThread>("data-plane");
   ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener, SocketListener::Listen(io.get(), options.listen_address));
   std::string address = listener->address();
-  auto core = std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
+  auto lanes = std::make_unique<MessageLanes>(options.message_patience);
+  auto core = std::make_shared<SocketPlaneCore>(*io, *lanes, std::move(listener), options);
   core->Listen();
-  return std::unique_ptr<SocketDataPlane>(new SocketDataPlane(std::move(io), std::move(core), std::move(address)));
+  return std::unique_ptr<SocketDataPlane>(
+      new SocketDataPlane(std::move(io), std::move(lanes), std::move(core), std::move(address)));
 }
 
-SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
-                                 std::string listen_address)
-    : PostingDataPlane(*io, std::move(core)), io_(std::move(io)), listen_address_(std::move(listen_address)) {}
+SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::unique_ptr<MessageLanes> lanes,
+                                 std::shared_ptr<PlaneCore> core, std::string listen_address)
+    : PostingDataPlane(*io, std::move(core)),
+      io_(std::move(io)),
+      lanes_(std::move(lanes)),
+      listen_address_(std::move(listen_address)) {}
 
-SocketDataPlane::~SocketDataPlane() { Stop(); }
+SocketDataPlane::~SocketDataPlane() {
+  lanes_->SetHandler(nullptr);
+  Stop();
+}
 
 void SocketDataPlane::SetSelf(PeerId self) {
   io_->Post([core = core(), self] { core->SetSelf(self); });

@@ -9,7 +9,10 @@
 // A connection from a peer that is not known yet, or that shows another key, waits a while for the SetPeer that lets it
 // in (the two sides learn of each other at different times); then it is refused, and a line in the log says so.
 //
-// Threading: everything happens on one thread of its own; calls are posted to it.
+// Two workers have two connections: one for streams, and one for messages, which the dialling side makes as soon as it
+// knows the other.
+//
+// Threading: streams live on one thread of their own, to which calls are posted; messages as message_lanes.h says.
 // Lifetime: the destructor ends all streams with CANCELLED; when it returns nothing is called any more. It must not run
 // on the plane's own thread (inside a sink or source).
 #ifndef CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
@@ -21,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "net/io_thread.h"
+#include "net/message_lanes.h"
 #include "net/plane_core.h"
 
 namespace causeway {
@@ -34,6 +38,9 @@ struct SocketDataPlaneOptions {
 
   // Between attempts to reach a peer that has still to be told how streams ended.
   absl::Duration redial_delay = absl::Seconds(1);
+
+  // How long messages wait for a connection.
+  absl::Duration message_patience = absl::Seconds(10);
 
   // An accepted connection says hello within this time, or is closed.
   absl::Duration hello_timeout = absl::Seconds(10);
@@ -54,13 +61,18 @@ class SocketDataPlane final : public PostingDataPlane {
   // Who this process is from now on. A change drops all peers.
   void SetSelf(PeerId self);
 
+  void SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) override { lanes_->Send(peer, parts); }
+  void SetMessageHandler(MessageHandler* handler) override { lanes_->SetHandler(handler); }
+
   // The address bound, with the port that the system chose.
   const std::string& listen_address() const { return listen_address_; }
 
  private:
-  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core, std::string listen_address);
+  SocketDataPlane(std::unique_ptr<IoThread> io, std::unique_ptr<MessageLanes> lanes, std::shared_ptr<PlaneCore> core,
+                  std::string listen_address);
 
   const std::unique_ptr<IoThread> io_;
+  const std::unique_ptr<MessageLanes> lanes_;  // its thread posts to io_
   const std::string listen_address_;
 };
 
