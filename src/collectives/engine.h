@@ -63,9 +63,29 @@ struct Traffic {
   int64_t island_bytes = 0;  // to other islands
 };
 
+// The first three are part of the protocol: equal on all workers.
+struct EngineOptions {
+  // Parts up to this size travel as one message, larger ones as a stream.
+  int64_t message_bytes = 64 << 10;
+
+  // Partial results up to this size go to everybody at once; of larger ones every worker combines its share first.
+  int64_t direct_bytes = 64 << 10;
+
+  // Larger shares are cut, so that one is computed while others travel.
+  int64_t chunk_bytes = 4 << 20;
+
+  // What touches more bytes than these is the engine's threads' to do.
+  int64_t inline_bytes = 256 << 10;
+  int pool_threads = 2;
+
+  // What one worker may have sent before anybody here waits for it.
+  int64_t max_early_bytes = int64_t{1} << 30;
+  int64_t max_early_count = 1 << 20;
+};
+
 class Engine {
  public:
-  explicit Engine(DataPlane& plane);
+  explicit Engine(DataPlane& plane, const EngineOptions& options = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

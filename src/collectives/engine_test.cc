@@ -1,0 +1,236 @@
+// What collectives make of arrays, against whole arrays computed at once.
+#include "collectives/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "collectives/test_world.h"
+
+namespace causeway::collectives {
+namespace {
+
+using ::testing::ElementsAre;
+
+// So small that everything happens to arrays of a few elements.
+constexpr EngineOptions kTiny{.message_bytes = 48, .direct_bytes = 48, .chunk_bytes = 64, .inline_bytes = 100};
+constexpr EngineOptions kSmallDirect{.message_bytes = 1000, .direct_bytes = 100, .chunk_bytes = 300};
+
+proto::Collective MakeCollective(proto::Collective::Kind kind, const std::vector<std::vector<int>>& groups,
+                                 proto::Collective::Reduction reduction = proto::Collective::NONE) {
+  proto::Collective c;
+  c.set_name("it");
+  c.set_kind(kind);
+  c.set_reduction(reduction);
+  for (const auto& group : groups) {
+    auto* g = c.add_groups();
+    for (const int device : group) g->add_devices(device);
+  }
+  return c;
+}
+
+Array Floats(std::vector<float> values) {
+  const auto n = static_cast<int64_t>(values.size());
+  return Make(DType::kF32, {n}, values);
+}
+
+TEST(Engine, DevicesOfOneWorkerMeetWithoutAnyMessage) {
+  World world({.workers = {0, 0}});
+  const Outcome outcome = world.Run(MakeCollective(proto::Collective::ALL_REDUCE, {{0, 1}}, proto::Collective::SUM),
+                                    {{Floats({1, 2})}, {Floats({10, 20})}});
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(Values<float>(outcome.results[0][0]), ElementsAre(11, 22));
+  EXPECT_THAT(Values<float>(outcome.results[1][0]), ElementsAre(11, 22));
+  EXPECT_EQ(world.net().messages(), 0);
+}
+
+TEST(Engine, WorkersExchangeOnePartialEach) {
+  World world({.workers = {0, 0, 1, 1}});
+  const Outcome outcome =
+      world.Run(MakeCollective(proto::Collective::ALL_REDUCE, {{0, 1, 2, 3}}, proto::Collective::SUM),
+                {{Floats({1, 2})}, {Floats({10, 20})}, {Floats({100, 200})}, {Floats({1000, 2000})}});
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  for (int i = 0; i < 4; ++i) EXPECT_THAT(Values<float>(outcome.results[i][0]), ElementsAre(1111, 2222));
+  EXPECT_EQ(world.net().messages(), 2);
+  EXPECT_EQ(outcome.traffic.worker_bytes, 2 * 8);
+  EXPECT_EQ(outcome.traffic.island_bytes, 0);
+}
+
+// Everything about one collective, chosen by a seed.
+struct Case {
+  WorldOptions world;
+  proto::Collective collective;
+  DeviceArrays inputs;
+};
+
+class Chooser {
+ public:
+  explicit Chooser(uint64_t seed) : random_(seed) {}
+
+  int64_t Below(int64_t n) { return static_cast<int64_t>(random_() % n); }
+  template <typename T>
+  T Of(const std::vector<T>& values) {
+    return values[Below(static_cast<int64_t>(values.size()))];
+  }
+  template <typename T>
+  void Shuffle(std::vector<T>& values) {
+    std::shuffle(values.begin(), values.end(), random_);
+  }
+
+  Array Contents(DType dtype, const std::vector<int64_t>& dims) {
+    Array array = Zeros(dtype, dims);
+    const int64_t n = Elements(dims);
+    // Small whole numbers, so that no order of floats matters; others of any bits.
+    for (int64_t i = 0; i < n; ++i) {
+      const auto small = static_cast<float>(Below(4));
+      if (dtype == DType::kF32) {
+        std::memcpy(&array.bytes[i * 4], &small, 4);
+      } else if (dtype == DType::kF64) {
+        const double number = small;
+        std::memcpy(&array.bytes[i * 8], &number, 8);
+      } else if (dtype == DType::kBF16) {
+        std::memcpy(&array.bytes[i * 2], reinterpret_cast<const char*>(&small) + 2, 2);
+      } else {
+        for (int b = 0; b < HostByteWidth(dtype); ++b) {
+          array.bytes[i * HostByteWidth(dtype) + b] = static_cast<char>(dtype == DType::kPred ? Below(2) : Below(256));
+        }
+      }
+    }
+    return array;
+  }
+
+  Case Choose() {
+    Case c;
+    const int workers = static_cast<int>(1 + Below(4));
+    const int each = static_cast<int>(1 + Below(3));
+    const int devices = workers * each;
+    for (int i = 0; i < devices; ++i) c.world.workers.push_back(i % workers);
+    if (Below(2) == 0) Shuffle(c.world.workers);
+    if (Below(2) == 0) std::sort(c.world.workers.begin(), c.world.workers.end());
+    for (int i = 0; i < workers; ++i) c.world.islands.push_back(static_cast<int>(Below(2)));
+    c.world.seed = random_();
+    c.world.engine = Of<EngineOptions>({kTiny, kSmallDirect, EngineOptions{}});
+
+    std::vector<int> all(devices);
+    std::iota(all.begin(), all.end(), 0);
+    if (Below(2) == 0) Shuffle(all);
+    std::vector<int> sizes;
+    for (int size = 1; size <= devices; ++size) {
+      if (devices % size == 0) sizes.push_back(size);
+    }
+    const int ranks = Below(2) == 0 ? devices : Of(sizes);
+    std::vector<std::vector<int>> groups(devices / ranks);
+    for (int i = 0; i < devices; ++i) groups[i / ranks].push_back(all[i]);
+
+    const auto kind = static_cast<proto::Collective::Kind>(Below(7));
+    c.collective =
+        MakeCollective(kind, groups, static_cast<proto::Collective::Reduction>(proto::Collective::SUM + Below(4)));
+    std::vector<DType> dtypes{DType::kF32, DType::kF64, DType::kBF16, DType::kS8,
+                              DType::kU32, DType::kS64, DType::kPred, DType::kU4};
+    int operands = static_cast<int>(1 + Below(3));
+    std::vector<std::vector<int64_t>> shapes;
+    std::vector<DType> types;
+    for (int i = 0; i < operands; ++i) {
+      std::vector<int64_t> dims;
+      for (int64_t n = 1 + Below(3); n > 0; --n) dims.push_back(Below(8) == 0 ? 0 : 1 + Below(6));
+      if (Below(8) == 0) dims.back() *= 300;
+      shapes.push_back(dims);
+      types.push_back(Of(dtypes));
+    }
+    size_t least = 9;
+    for (const auto& dims : shapes) least = std::min(least, dims.size());
+    c.collective.set_dimension(Below(static_cast<int64_t>(least)));
+    switch (kind) {
+      case proto::Collective::REDUCE_SCATTER:
+        for (auto& dims : shapes) dims[c.collective.dimension()] *= ranks;
+        break;
+      case proto::Collective::ALL_TO_ALL:
+        if (Below(2) == 0) {
+          c.collective.set_tuple(true);
+          shapes.assign(ranks, shapes[0]);
+          types.assign(ranks, types[0]);
+        } else {
+          for (auto& dims : shapes) dims[c.collective.dimension()] *= ranks;
+        }
+        break;
+      case proto::Collective::COLLECTIVE_PERMUTE: {
+        c.collective.clear_groups();
+        std::vector<int> targets = all;
+        Shuffle(targets);
+        for (int i = 0; i < devices; ++i) {
+          if (Below(4) == 0) continue;
+          auto* pair = c.collective.add_pairs();
+          pair->set_source(all[i]);
+          pair->set_target(targets[i]);
+        }
+        break;
+      }
+      case proto::Collective::RAGGED_ALL_TO_ALL:
+        Ragged(c, groups, types[0]);
+        return c;
+      default:
+        break;
+    }
+    c.inputs.resize(devices);
+    for (Arrays& arrays : c.inputs) {
+      for (size_t i = 0; i < shapes.size(); ++i) arrays.push_back(Contents(types[i], shapes[i]));
+    }
+    return c;
+  }
+
+ private:
+  void Ragged(Case& c, const std::vector<std::vector<int>>& groups, DType dtype) {
+    const int ranks = static_cast<int>(groups[0].size());
+    const int64_t each = 1 + Below(3);
+    const int64_t most = 1 + Below(4);  // rows an entry
+    const int64_t input_rows = 5 + Below(20), columns = 1 + Below(Below(2) == 0 ? 300 : 5);
+    const int64_t output_rows = ranks * each * most + Below(3);
+    c.inputs.resize(c.world.workers.size());
+    for (const auto& group : groups) {
+      for (int rank = 0; rank < ranks; ++rank) {
+        std::vector<int32_t> from, rows, to;
+        for (int target = 0; target < ranks; ++target) {
+          for (int64_t e = 0; e < each; ++e) {
+            rows.push_back(static_cast<int32_t>(Below(most + 1)));
+            from.push_back(static_cast<int32_t>(Below(input_rows - rows.back() + 1)));
+            // Every source has rows of its own in every output.
+            to.push_back(static_cast<int32_t>((rank * each + e) * most));
+          }
+        }
+        const auto n = static_cast<int64_t>(rows.size());
+        c.inputs[group[rank]] = {Contents(dtype, {input_rows, columns}),
+                                 Contents(dtype, {output_rows, columns}),
+                                 Make(DType::kS32, {n}, from),
+                                 Make(DType::kS32, {n}, rows),
+                                 Make(DType::kS32, {n}, to),
+                                 Make(DType::kS32, {n}, rows)};
+      }
+    }
+  }
+
+  std::mt19937_64 random_;
+};
+
+TEST(Engine, EveryKindGivesWhatWholeArraysGive) {
+  for (uint64_t seed = 1; seed <= 1500; ++seed) {
+    Chooser chooser(seed);
+    const Case c = chooser.Choose();
+    SCOPED_TRACE(absl::StrCat("seed ", seed, ": ", c.collective.ShortDebugString()));
+    World world(c.world);
+    std::vector<int> order(c.inputs.size());
+    std::iota(order.begin(), order.end(), 0);
+    chooser.Shuffle(order);
+    const Outcome outcome = world.Run(c.collective, c.inputs, order);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    const DeviceArrays expected = Expected(c.collective, c.inputs);
+    for (size_t d = 0; d < expected.size(); ++d) {
+      for (size_t i = 0; i < expected[d].size(); ++i) {
+        ASSERT_TRUE(outcome.results[d][i] == expected[d][i]) << "device " << d << " result " << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace causeway::collectives
