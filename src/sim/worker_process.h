@@ -187,6 +187,7 @@ class WorkerProcess final : public worker::WorkerActions, public std::enable_sha
   std::map<worker::BufferKey, HeldBuffer> buffers_;
   std::map<worker::HostKey, HeldHost> hosts_;
   std::map<worker::ProgramKey, std::shared_ptr<DeviceProgram>> programs_;
+  std::set<worker::ProgramKey> gangs_;               // those whose collectives are not the plugin's
   std::map<worker::StreamKey, HeldStream> streams_;  // begun, and neither ended nor cancelled
 
   // What the core has been told of.

@@ -128,16 +128,20 @@ bool LaunchQueue::Settle() {
 
 absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) const {
   absl::InlinedVector<Entry*, 4> candidates;
+  absl::InlinedVector<const Entry*, 4> ahead;  // those, and who may not pass them
   for (Entry* launch : queues_[device]) {
-    // Gangs do not pass one another: on another worker they may not, and there each would wait for the other.
-    const bool behind_its_own = std::any_of(candidates.begin(), candidates.end(), [launch](const Entry* ahead) {
-      return ahead->session() == launch->session() || (ahead->is_gang() && launch->is_gang());
-    });
-    if (behind_its_own) continue;
+    const bool is_kept =
+        std::any_of(ahead.begin(), ahead.end(), [launch](const Entry* other) { return KeepsBack(*other, *launch); });
+    ahead.push_back(launch);
+    if (is_kept) continue;
     candidates.push_back(launch);
     if (!IsStuck(*launch)) break;
   }
   return candidates;
+}
+
+bool LaunchQueue::KeepsBack(const Entry& ahead, const Entry& launch) {
+  return ahead.session() == launch.session() || (ahead.is_gang() && launch.is_gang());
 }
 
 bool LaunchQueue::IsStuck(const Entry& launch) const {
@@ -146,7 +150,7 @@ bool LaunchQueue::IsStuck(const Entry& launch) const {
   return std::any_of(launch.program->devices.begin(), launch.program->devices.end(), [&](int device) {
     for (const Entry* ahead : queues_[device]) {
       if (ahead == &launch) return false;
-      if (ahead->session() == launch.session() && ahead->waits()) return true;
+      if (KeepsBack(*ahead, launch) && ahead->waits()) return true;
     }
     return false;
   });

@@ -98,11 +98,15 @@ class LaunchQueue {
     }
   };
 
-  // The launches of a device that may be next: the first one, and as long as all ahead are stuck, the first one of each
-  // further session.
+  // The launches of a device that may be next: the first one, and as long as all ahead are stuck, those that may pass
+  // them.
   absl::InlinedVector<Entry*, 4> Candidates(int device) const;
 
-  // It waits, or one of its session ahead of it does, on any of its devices.
+  // `launch` may not pass `ahead`, which stands before it on some device: both are of one session, or gangs. (Gangs that
+  // pass one another here may not do so on another worker, and there each would wait for the other.)
+  static bool KeepsBack(const Entry& ahead, const Entry& launch);
+
+  // It waits, or one that it may not pass does, ahead of it on any of its devices.
   bool IsStuck(const Entry& launch) const;
 
   void Capture(Entry& launch, const proto::Launch& message);
