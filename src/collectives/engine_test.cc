@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <thread>
 
 #include "collectives/test_world.h"
 
@@ -12,28 +13,6 @@ namespace causeway::collectives {
 namespace {
 
 using ::testing::ElementsAre;
-
-// So small that everything happens to arrays of a few elements.
-constexpr EngineOptions kTiny{.message_bytes = 48, .direct_bytes = 48, .chunk_bytes = 64, .inline_bytes = 100};
-constexpr EngineOptions kSmallDirect{.message_bytes = 1000, .direct_bytes = 100, .chunk_bytes = 300};
-
-proto::Collective MakeCollective(proto::Collective::Kind kind, const std::vector<std::vector<int>>& groups,
-                                 proto::Collective::Reduction reduction = proto::Collective::NONE) {
-  proto::Collective c;
-  c.set_name("it");
-  c.set_kind(kind);
-  c.set_reduction(reduction);
-  for (const auto& group : groups) {
-    auto* g = c.add_groups();
-    for (const int device : group) g->add_devices(device);
-  }
-  return c;
-}
-
-Array Floats(std::vector<float> values) {
-  const auto n = static_cast<int64_t>(values.size());
-  return Make(DType::kF32, {n}, values);
-}
 
 TEST(Engine, DevicesOfOneWorkerMeetWithoutAnyMessage) {
   World world({.workers = {0, 0}});
@@ -230,6 +209,164 @@ TEST(Engine, EveryKindGivesWhatWholeArraysGive) {
       }
     }
   }
+}
+
+// Many launches of several programs at once, from several threads: what meets is decided by names alone.
+TEST(Engine, LaunchesInterleaveAsTheyLike) {
+  constexpr int kLaunches = 60, kDevices = 4;
+  constexpr uint32_t kOccurrences = 3;
+  for (const EngineOptions& options : {EngineOptions{}, kTiny}) {
+    World world({.workers = {0, 1, 0, 1}, .seed = 3, .engine = options});
+    const auto table =
+        World::TableOf({MakeCollective(proto::Collective::ALL_REDUCE, {{0, 1, 2, 3}}, proto::Collective::SUM),
+                        MakeCollective(proto::Collective::ALL_GATHER, {{0, 1}, {2, 3}})});
+    struct Step {
+      Array operand, result;
+    };
+    constexpr size_t kSteps = kLaunches * kOccurrences * 2;
+    std::vector<std::vector<Step>> steps(kDevices, std::vector<Step>(kSteps));
+    Ends ends(static_cast<int>(kDevices * kSteps));
+    for (uint64_t launch = 1; launch <= kLaunches; ++launch) world.Announce(launch);
+    std::vector<std::thread> threads;
+    for (int d = 0; d < kDevices; ++d) {
+      threads.emplace_back([&, d] {
+        std::vector<size_t> order(kSteps);
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::shuffle(order.begin(), order.end(), std::mt19937(d));
+        for (const size_t s : order) {
+          Step& step = steps[d][s];
+          const auto x = static_cast<float>(s * 10 + d);
+          step.operand = Floats(std::vector<float>(20, x));
+          const int collective = static_cast<int>(s % 2);
+          step.result = Floats(std::vector<float>(collective == 0 ? 20 : 40));
+          Arrival arrival{.launch = 1 + s / 2 / kOccurrences,
+                          .device = d,
+                          .table = table,
+                          .collective = collective,
+                          .occurrence = static_cast<uint32_t>(s / 2 % kOccurrences),
+                          .operands = {BufferOf(step.operand)},
+                          .results = {BufferOf(step.result)},
+                          .done = ends.Of(static_cast<int>(d * kSteps + s))};
+          world.engine_of(d).Arrive(std::move(arrival));
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_TRUE(ends.Wait(static_cast<int>(kDevices * kSteps)));
+    ASSERT_TRUE(ends.All().ok()) << ends.All();
+    for (size_t s = 0; s < kSteps; ++s) {
+      const auto x = static_cast<float>(s * 10);
+      for (int d = 0; d < kDevices; ++d) {
+        const std::vector<float> values = Values<float>(steps[d][s].result);
+        if (s % 2 == 0) {
+          EXPECT_EQ(values, std::vector<float>(20, 4 * x + 6));
+        } else {
+          EXPECT_EQ(values.front(), x + static_cast<float>(d / 2 * 2));
+          EXPECT_EQ(values.back(), x + static_cast<float>(d / 2 * 2 + 1));
+        }
+      }
+    }
+  }
+}
+
+TEST(Engine, TheBitsOfASumDoNotDependOnWhoComesFirst) {
+  for (const std::vector<int>& islands : {std::vector<int>{}, {0, 0, 1, 1}, {0, 1, 1, 1}}) {
+    for (const EngineOptions& options : {EngineOptions{}, kTiny}) {
+      std::mt19937 random(5);
+      std::vector<int> order{0, 1, 2, 3, 4, 5, 6, 7};
+      DeviceArrays inputs;
+      for (int d = 0; d < 8; ++d) {
+        std::vector<float> values;
+        for (int i = 0; i < 100; ++i) values.push_back(std::ldexp(static_cast<float>(random()), random() % 40));
+        inputs.push_back({Floats(values)});
+      }
+      for (const auto kind : {proto::Collective::ALL_REDUCE, proto::Collective::REDUCE_SCATTER}) {
+        DeviceArrays first;
+        for (uint64_t seed = 0; seed < 20; ++seed) {
+          DeviceArrays in = inputs;
+          if (kind == proto::Collective::REDUCE_SCATTER) {
+            for (Arrays& arrays : in) arrays[0].bytes.resize(96 * 4), arrays[0].dims = {96};
+          }
+          World world({.workers = {0, 1, 2, 3, 0, 1, 2, 3}, .islands = islands, .seed = seed, .engine = options});
+          const Outcome outcome =
+              world.Run(MakeCollective(kind, {{0, 1, 2, 3, 4, 5, 6, 7}}, proto::Collective::SUM), in, order);
+          ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+          if (first.empty()) first = outcome.results;
+          ASSERT_EQ(outcome.results, first);
+          std::shuffle(order.begin(), order.end(), random);
+        }
+        if (kind == proto::Collective::REDUCE_SCATTER) continue;
+        for (const Arrays& arrays : first) ASSERT_EQ(arrays, first[0]) << "all devices have the same bits";
+      }
+    }
+  }
+}
+
+TEST(Engine, LargeAndSmallGiveTheSameBitsWithinAnIsland) {
+  DeviceArrays inputs;
+  std::mt19937 random(5);
+  for (int d = 0; d < 6; ++d) {
+    std::vector<float> values;
+    for (int i = 0; i < 500; ++i) values.push_back(std::ldexp(static_cast<float>(random()), random() % 40));
+    inputs.push_back({Floats(values)});
+  }
+  const auto collective = MakeCollective(proto::Collective::ALL_REDUCE, {{0, 1, 2, 3, 4, 5}}, proto::Collective::SUM);
+  World small({.workers = {0, 0, 1, 1, 2, 2}});
+  World large({.workers = {0, 0, 1, 1, 2, 2}, .engine = kTiny});
+  EXPECT_EQ(small.Run(collective, inputs).results, large.Run(collective, inputs).results);
+}
+
+// Bytes of the payload of one all-reduce (or other) of `elements` floats over workers {0, 1 | 2, 3} of one device each,
+// in two islands.
+Traffic TrafficOf(const proto::Collective& collective, int64_t elements, const EngineOptions& options) {
+  World world({.workers = {0, 1, 2, 3}, .islands = {0, 0, 1, 1}, .engine = options});
+  const Outcome outcome = world.Run(collective, DeviceArrays(4, {Zeros(DType::kF32, {elements})}));
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  return outcome.traffic;
+}
+
+TEST(Engine, EachByteCrossesBetweenTwoIslandsOnce) {
+  constexpr EngineOptions kLarge{.message_bytes = 48, .direct_bytes = 48};
+  const std::vector<std::vector<int>> all{{0, 1, 2, 3}};
+  for (const EngineOptions& options : {EngineOptions{}, kLarge}) {
+    const bool large = options.message_bytes == 48;
+    SCOPED_TRACE(large);
+    const Traffic reduce =
+        TrafficOf(MakeCollective(proto::Collective::ALL_REDUCE, all, proto::Collective::SUM), 1000, options);
+    EXPECT_EQ(reduce.island_bytes, 2 * 4000) << "to the other island and back";
+    // Within an island: to the leader and back. Large ones have two leaders, each of which has a half already.
+    EXPECT_EQ(reduce.worker_bytes, 2 * 4000 + 2 * (large ? 2 * 2 * 2000 : 2 * 4000));
+
+    const Traffic scatter =
+        TrafficOf(MakeCollective(proto::Collective::REDUCE_SCATTER, all, proto::Collective::SUM), 1000, options);
+    EXPECT_EQ(scatter.island_bytes, 4 * 1000);
+    EXPECT_EQ(scatter.worker_bytes, 4 * 1000 + 4 * 1000 + 4 * 1000);
+
+    const Traffic gather = TrafficOf(MakeCollective(proto::Collective::ALL_GATHER, all), 1000, options);
+    EXPECT_EQ(gather.island_bytes, 4 * 4000);
+    EXPECT_EQ(gather.worker_bytes, 4 * 3 * 4000);
+
+    const Traffic broadcast = TrafficOf(MakeCollective(proto::Collective::COLLECTIVE_BROADCAST, all), 1000, options);
+    EXPECT_EQ(broadcast.island_bytes, 4000);
+    EXPECT_EQ(broadcast.worker_bytes, 3 * 4000);
+
+    const Traffic exchange = TrafficOf(MakeCollective(proto::Collective::ALL_TO_ALL, all), 1000, options);
+    EXPECT_EQ(exchange.island_bytes, 8 * 1000);
+    EXPECT_EQ(exchange.worker_bytes, 12 * 1000);
+  }
+}
+
+TEST(Engine, ASumOfNarrowFloatsIsRoundedOnce) {
+  // In bf16, 256 + 1 is 256: only a sum in f32 sees the ones.
+  DeviceArrays inputs(4, {Make<uint16_t>(DType::kBF16, {1}, {0x3f80})});
+  inputs[0] = {Make<uint16_t>(DType::kBF16, {1}, {0x4380})};
+  World world({.workers = {0, 0, 1, 1}});
+  const Outcome outcome = world.Run(
+      MakeCollective(proto::Collective::ALL_REDUCE, {{0, 1, 2, 3}}, proto::Collective::SUM), std::move(inputs));
+  ASSERT_TRUE(outcome.status.ok());
+  // 259 lies between 258 and 260, and 260 is the even one.
+  EXPECT_EQ(Values<uint16_t>(outcome.results[3][0])[0], 0x4382);
+  EXPECT_EQ(outcome.traffic.worker_bytes, 2 * 4);
 }
 
 }  // namespace

@@ -94,4 +94,12 @@ void Launch::Forget(const InstanceId& id) {
   meetings_.erase(it);
 }
 
+std::string Launch::NameOf(uint32_t collective) {
+  MutexLock lock(&mu_);
+  if (layouts_ == nullptr || collective >= static_cast<uint32_t>(layouts_->table().collectives_size())) {
+    return absl::StrCat("collective ", collective);
+  }
+  return layouts_->table().collectives(static_cast<int>(collective)).name();
+}
+
 }  // namespace causeway::collectives

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -32,6 +33,7 @@ class Launch final : public Parts, public InstanceHost {
   void FailHere(const absl::Status& why) { FailOnce(why); }
 
   void Forget(const InstanceId& id) override;
+  std::string NameOf(uint32_t collective) override;
 
  private:
   struct Meeting {

@@ -45,8 +45,7 @@ class Parts::Sink final : public StreamSink {
     if (status.ok()) {
       owner_->PartInPlace(slot_);
     } else {
-      parts_->StreamFailed(id_.peer, status);
-      owner_->PartFailed(status);
+      owner_->PartFailed(parts_->StreamFailed(id_.peer, status));
     }
     owner_ = nullptr;
   }
@@ -81,8 +80,7 @@ class Parts::Source final : public StreamSource {
     if (status.ok()) {
       pending_.owner->PartSent(pending_.slot);
     } else {
-      parts_->StreamFailed(peer_, status);
-      pending_.owner->PartFailed(status);
+      pending_.owner->PartFailed(parts_->StreamFailed(peer_, status));
     }
     pending_.owner = nullptr;
   }
@@ -131,9 +129,7 @@ void Parts::Send(const PartId& id, const Pieces& from, int64_t bytes, std::share
   if (!failed.ok()) return pending.owner->PartFailed(failed);
   shared_->early.Give(id.peer, kEarlyOverhead);
   if (want->bytes != bytes) {
-    failed = Misfit(id, want->bytes, bytes);
-    Fail(failed);
-    return pending.owner->PartFailed(failed);
+    return pending.owner->PartFailed(FailWith(Misfit(id, want->bytes, bytes)));
   }
   StartSend(id, std::move(pending), want->stream);
 }
@@ -158,10 +154,7 @@ void Parts::Expect(const PartId& id, const Pieces& into, int64_t bytes, std::sha
       expected_.emplace(id, expected);
     }
   }
-  if (misfit) {
-    failed = Misfit(id, -1, bytes);
-    Fail(failed);
-  }
+  if (misfit) failed = FailWith(Misfit(id, 0, bytes));
   if (!failed.ok()) return expected.owner->PartFailed(failed);
   shared_->plane.Receive(PeerOf(id.peer), key.second, bytes, bytes, std::move(sink));
   char header[kHeaderBytes];
@@ -232,9 +225,7 @@ void Parts::Deliver(const PartId& id, const Expected& expected, absl::Span<const
   if (expected.bytes < 0 || expected.bytes == static_cast<int64_t>(bytes.size())) {
     return expected.owner->PartCame(expected.slot, bytes);
   }
-  const absl::Status failed = Misfit(id, bytes.size(), expected.bytes);
-  Fail(failed);
-  expected.owner->PartFailed(failed);
+  expected.owner->PartFailed(FailWith(Misfit(id, bytes.size(), expected.bytes)));
 }
 
 void Parts::OnWant(const PartId& id, int64_t bytes, StreamId stream) {
@@ -303,10 +294,7 @@ void Parts::StartSend(const PartId& id, Pending pending, StreamId stream) {
       failed = absl::InternalError(absl::StrCat("worker ", Raw(id.peer), " asks twice for one stream"));
     }
   }
-  if (!failed.ok()) {
-    Fail(failed);
-    return pending.owner->PartFailed(failed);
-  }
+  if (!failed.ok()) return pending.owner->PartFailed(FailWith(failed));
   const int64_t bytes = pending.bytes;
   Count(id.peer, bytes);
   shared_->plane.Send(PeerOf(id.peer), stream, bytes,
@@ -330,11 +318,16 @@ void Parts::StreamEnded(const StreamKey& key, const PartId* expected) {
   if (expected != nullptr) expected_.erase(*expected);
 }
 
-void Parts::StreamFailed(WorkerId peer, const absl::Status& why) {
-  if (closed_.load(std::memory_order_acquire)) return;
-  Fail(absl::IsUnavailable(why) || absl::IsCancelled(why)
-           ? absl::DataLossError(absl::StrCat("worker ", Raw(peer), " is lost: ", why.message()))
-           : why);
+absl::Status Parts::StreamFailed(WorkerId peer, const absl::Status& why) {
+  return FailWith(absl::IsUnavailable(why) || absl::IsCancelled(why)
+                      ? absl::DataLossError(absl::StrCat("worker ", Raw(peer), " is lost: ", why.message()))
+                      : why);
+}
+
+absl::Status Parts::FailWith(const absl::Status& why) {
+  if (!closed_.load(std::memory_order_acquire)) Fail(why);
+  MutexLock lock(&mu_);
+  return status_.ok() ? why : status_;
 }
 
 void Parts::Close(const absl::Status& why) {
@@ -364,10 +357,10 @@ void Parts::Close(const absl::Status& why) {
   for (const auto& [peer, stream] : streams) shared_->plane.Cancel(PeerOf(peer), stream, why);
 }
 
-absl::Status Parts::Misfit(const PartId& id, int64_t came, int64_t wanted) const {
-  return absl::InternalError(absl::StrCat("worker ", Raw(id.peer), " and this one do not agree about collective ",
-                                          id.instance.collective, " of launch ", launch_, " (round ", id.round, ": ",
-                                          came, " bytes there, ", wanted, " here)"));
+absl::Status Parts::Misfit(const PartId& id, int64_t came, int64_t wanted) {
+  return absl::InternalError(absl::StrCat(NameOf(id.instance.collective), ": worker ", Raw(id.peer),
+                                          " and this one do not agree about launch ", launch_, " (round ", id.round,
+                                          ": ", came, " bytes there, ", wanted, " here)"));
 }
 
 void Parts::Count(WorkerId to, int64_t bytes) {

@@ -123,6 +123,9 @@ class Parts : public std::enable_shared_from_this<Parts> {
   // The launch cannot go on. Called without locks.
   virtual void Fail(const absl::Status& why) = 0;
 
+  // For messages. Called under a lock of this.
+  virtual std::string NameOf(uint32_t collective) = 0;
+
   bool ByMessage(int64_t bytes) const { return bytes <= shared_->options.message_bytes; }
   Traffic traffic() const { return {worker_bytes_.load(), island_bytes_.load()}; }
   Shared& shared() const { return *shared_; }
@@ -158,9 +161,11 @@ class Parts : public std::enable_shared_from_this<Parts> {
   void StartSend(const PartId& id, Pending pending, StreamId stream);
   void Deliver(const PartId& id, const Expected& expected, absl::Span<const char> bytes);
   void StreamEnded(const StreamKey& key, const PartId* expected);
-  void StreamFailed(WorkerId peer, const absl::Status& why);
+  absl::Status StreamFailed(WorkerId peer, const absl::Status& why);
+  // Returns what the launch has failed with: this, or what came first.
+  absl::Status FailWith(const absl::Status& why);
   void CancelIfClosed(const StreamKey& key);
-  absl::Status Misfit(const PartId& id, int64_t came, int64_t wanted) const;
+  absl::Status Misfit(const PartId& id, int64_t came, int64_t wanted);
   void Count(WorkerId to, int64_t bytes);
   StreamId NewStream(WorkerId peer);
 

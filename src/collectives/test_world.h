@@ -170,6 +170,28 @@ inline DeviceArrays Expected(const proto::Collective& c, const DeviceArrays& inp
   return results;
 }
 
+// So small that everything happens to arrays of a few elements.
+inline constexpr EngineOptions kTiny{.message_bytes = 48, .direct_bytes = 48, .chunk_bytes = 64, .inline_bytes = 100};
+inline constexpr EngineOptions kSmallDirect{.message_bytes = 1000, .direct_bytes = 100, .chunk_bytes = 300};
+
+inline proto::Collective MakeCollective(proto::Collective::Kind kind, const std::vector<std::vector<int>>& groups,
+                                        proto::Collective::Reduction reduction = proto::Collective::NONE) {
+  proto::Collective c;
+  c.set_name("it");
+  c.set_kind(kind);
+  c.set_reduction(reduction);
+  for (const auto& group : groups) {
+    auto* g = c.add_groups();
+    for (const int device : group) g->add_devices(device);
+  }
+  return c;
+}
+
+inline Array Floats(std::vector<float> values) {
+  const auto n = static_cast<int64_t>(values.size());
+  return Make(DType::kF32, {n}, values);
+}
+
 inline Buffer BufferOf(Array& array) {
   return {.data = array.bytes.data(), .dtype = array.dtype, .dims = {array.dims.begin(), array.dims.end()}};
 }
@@ -196,7 +218,12 @@ class Ends {
     MutexLock lock(&mu_);
     return count_;
   }
-  std::vector<absl::Status> Of(int device, int) const {
+  void Clear() {
+    MutexLock lock(&mu_);
+    count_ = 0;
+    for (auto& statuses : statuses_) statuses.clear();
+  }
+  std::vector<absl::Status> AllOf(int device) const {
     MutexLock lock(&mu_);
     return statuses_[device];
   }
