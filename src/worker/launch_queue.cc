@@ -128,11 +128,14 @@ bool LaunchQueue::Settle() {
 
 absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) const {
   absl::InlinedVector<Entry*, 4> candidates;
-  absl::InlinedVector<const Entry*, 4> ahead;  // those, and who may not pass them
+  // KeepsBack, of all ahead at once.
+  absl::InlinedVector<SessionId, 4> sessions;
+  bool gang_ahead = false;
   for (Entry* launch : queues_[device]) {
-    const bool is_kept =
-        std::any_of(ahead.begin(), ahead.end(), [launch](const Entry* other) { return KeepsBack(*other, *launch); });
-    ahead.push_back(launch);
+    const bool of_them = std::find(sessions.begin(), sessions.end(), launch->session()) != sessions.end();
+    const bool is_kept = of_them || (gang_ahead && launch->is_gang());
+    if (!of_them) sessions.push_back(launch->session());
+    gang_ahead = gang_ahead || launch->is_gang();
     if (is_kept) continue;
     candidates.push_back(launch);
     if (!IsStuck(*launch)) break;
