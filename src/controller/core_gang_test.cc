@@ -58,14 +58,14 @@ TEST_F(CoreGangTest, OneWorkerCompilesAndTheOthersLoad) {
   const uint64_t asked = ticket_;
   ASSERT_THAT(Compiles(kLinkA), SizeIs(1));
   EXPECT_THAT(Compiles(kLinkB), SizeIs(0));
-  const proto::Compile& first = Compiles(kLinkA)[0].compile();
+  const proto::Compile first = Compiles(kLinkA)[0].compile();
   EXPECT_EQ(first.code(), "code");
   EXPECT_THAT(first.devices(), ElementsAre(1));
   EXPECT_THAT(first.gang().workers(), ElementsAre(0, 1));
   Compiled(kLinkA, P(1), /*made_it=*/true);
   EXPECT_FALSE(out_.compiled.contains(asked));
   ASSERT_THAT(Compiles(kLinkB), SizeIs(1));
-  const proto::Compile& second = Compiles(kLinkB)[0].compile();
+  const proto::Compile second = Compiles(kLinkB)[0].compile();
   EXPECT_EQ(second.portable().executable(), "executable");
   EXPECT_EQ(second.code(), "");
   EXPECT_THAT(second.devices(), ElementsAre(0));
@@ -77,7 +77,7 @@ TEST_F(CoreGangTest, OneWorkerCompilesAndTheOthersLoad) {
 TEST_F(CoreGangTest, ThePermutedOrderOfItsDevicesIsKept) {
   TwoWorkers();
   AskFor(P(1), {DeviceId{3}, DeviceId{0}, DeviceId{2}, DeviceId{1}});
-  const proto::Compile& first = Compiles(kLinkB).at(0).compile();
+  const proto::Compile first = Compiles(kLinkB).at(0).compile();
   EXPECT_THAT(first.gang().workers(), ElementsAre(1, 0, 1, 0));
   EXPECT_THAT(first.devices(), ElementsAre(1, 0));
 }
