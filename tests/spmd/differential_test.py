@@ -51,7 +51,9 @@ def outcome(*arrays: np.ndarray, repeatable: bool = True, **changes: object) -> 
         {"dtype": str(x.dtype), "shape": x.shape, "layout": [], "spec": "P()", "differing": "", **changes}
         for x in arrays
     ]
-    return Outcome({"text": "a case", "tolerance": 1.0, "repeatable": repeatable, "results": results}, list(arrays))
+    return Outcome(
+        {"text": "a case", "tolerance": 1.0, "inputs": [], "repeatable": repeatable, "results": results}, list(arrays)
+    )
 
 
 NUMBERS = np.linspace(-1, 1, 7, dtype=np.float32)

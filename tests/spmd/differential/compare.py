@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,17 @@ def differences(stock: Outcome, here: Outcome) -> list[str]:
         if ours["differing"]:
             problems.append(ours["differing"])
         if expected.shape == got.shape and theirs["dtype"] == ours["dtype"]:
-            problems += value_difference(expected, got, theirs["dtype"], stock.facts["tolerance"])
+            problems += value_difference(
+                expected, got, theirs["dtype"], stock.facts["tolerance"], stock.facts["inputs"]
+            )
         found += [f"result {number}: {problem}" for problem in problems]
     return found
 
 
-def value_difference(expected: np.ndarray, got: np.ndarray, dtype: str, tolerance: float) -> list[str]:
-    """Says where two arrays differ, if they do by more than the type's rounding allows."""
+def value_difference(
+    expected: np.ndarray, got: np.ndarray, dtype: str, tolerance: float, inputs: Sequence[str] = ()
+) -> list[str]:
+    """Says where two arrays differ by more than rounding allows, in the coarsest type of the result and the inputs."""
     if dtype not in _ROUNDING:
         wrong = expected != got
         if not wrong.any():
@@ -83,7 +88,8 @@ def value_difference(expected: np.ndarray, got: np.ndarray, dtype: str, toleranc
         return []
     wide = np.complex128 if np.iscomplexobj(expected) else np.float64
     apart = np.abs(np.where(finite, got, 0).astype(wide) - np.where(finite, expected, 0).astype(wide))
-    allowed = _ROUNDING[dtype] * tolerance * max(1e-6, float(np.abs(expected[finite]).max()))
+    rounding = max(_ROUNDING.get(name, 0.0) for name in (dtype, *inputs))
+    allowed = rounding * tolerance * max(1e-6, float(np.abs(expected[finite]).max()))
     if apart.max() <= allowed:
         return []
     at = tuple(int(i) for i in np.unravel_index(np.argmax(apart), apart.shape))

@@ -461,7 +461,7 @@ def ring_attention(draw: Draw) -> Program:
             total, out = total * fade + weights.sum(-1), out * fade[:, None] + weights @ v
             return (lax.ppermute(k, axis, around), lax.ppermute(v, axis, around), higher, total, out), None
 
-        start = (k, v, jnp.full(q.shape[:1], -1e30), jnp.zeros(q.shape[:1]), jnp.zeros_like(v))
+        start = (k, v, jnp.full(q.shape[:1], -1e30, q.dtype), jnp.zeros(q.shape[:1], q.dtype), jnp.zeros_like(v))
         _, _, _, total, out = lax.scan(step, start, None, length=size)[0]
         return out / total[:, None]
 

@@ -94,6 +94,7 @@ def main(seed: int, folder: Path, numbers: list[int]) -> None:
                 with explicit:
                     arrays, facts = run(case)
                 facts["tolerance"] = case.tolerance
+                facts["inputs"] = sorted({str(np.asarray(x).dtype) for x in case.program.inputs})
         except Exception:
             facts = {"error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:])}
         facts["text"] = text
