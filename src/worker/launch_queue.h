@@ -102,8 +102,8 @@ class LaunchQueue {
   // them.
   absl::InlinedVector<Entry*, 4> Candidates(int device) const;
 
-  // `launch` may not pass `ahead`, which stands before it on some device: both are of one session, or gangs. (Gangs that
-  // pass one another here may not do so on another worker, and there each would wait for the other.)
+  // `launch` may not pass `ahead`, which stands before it on some device: both are of one session, or gangs. (Gangs
+  // that pass one another here may not do so on another worker, and there each would wait for the other.)
   static bool KeepsBack(const Entry& ahead, const Entry& launch);
 
   // It waits, or one that it may not pass does, ahead of it on any of its devices.
