@@ -29,6 +29,7 @@
 #include "collectives/layout.h"
 #include "collectives/pieces.h"
 #include "collectives/pool.h"
+#include "collectives/scratch.h"
 #include "collectives/wire.h"
 #include "net/data_plane.h"
 
@@ -88,12 +89,16 @@ struct Shared {
       : plane(plane_in),
         options(options_in),
         early(options_in.max_early_bytes, options_in.max_early_count),
+        scratch(kKeptScratch),
         pool(options_in.pool_threads) {}
+
+  static constexpr int64_t kKeptScratch = 128 << 20;
 
   DataPlane& plane;
   const EngineOptions options;
   EarlyRoom early;
   LayoutCache layouts;
+  Scratch scratch;
   Pool pool;
   std::atomic<uint64_t> next_stream{0};
 };

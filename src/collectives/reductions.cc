@@ -208,8 +208,7 @@ void ReduceInstance::ExpectPartials(uint32_t index) {
   share.cells.resize(cells);
   share.cells_missing = cells;
   const auto expect = [&](uint32_t round, int from, int who, Partial& partial) {
-    partial.owned = NewBytes(share.partial_bytes);
-    partial.data = partial.owned.get();
+    partial = NewPartial(share);
     Expect(round, index, from, {Piece{.data = partial.data, .row_bytes = share.partial_bytes}}, share.partial_bytes,
            SlotOf(round, index, who));
   };
@@ -227,6 +226,13 @@ void ReduceInstance::ExpectPartials(uint32_t index) {
   }
 }
 
+ReduceInstance::Partial ReduceInstance::NewPartial(const Share& share) const {
+  Partial partial;
+  partial.owned = shared().scratch.Get(share.partial_bytes);
+  partial.data = partial.owned.get();
+  return partial;
+}
+
 ReduceInstance::Partial ReduceInstance::MakePartial(const Share& share) const {
   Partial partial;
   const Region& only = share.regions[0];
@@ -234,8 +240,7 @@ ReduceInstance::Partial ReduceInstance::MakePartial(const Share& share) const {
     partial.data = arrival(0).operands[only.operand].data + only.from * reducers_[only.operand]->element_bytes;
     return partial;
   }
-  partial.owned = NewBytes(share.partial_bytes);
-  partial.data = partial.owned.get();
+  partial = NewPartial(share);
   char* to = partial.data;
   for (const Region& region : share.regions) {
     const Reducer& reducer = *reducers_[region.operand];
@@ -263,7 +268,8 @@ void ReduceInstance::Begin(uint32_t index) {
   }
   share.own = std::move(partial);
   Send(kToLeader, index, Leader(share, group().me().cell),
-       {Piece{.data = share.own.data, .row_bytes = share.partial_bytes}}, share.partial_bytes, 0);
+       {Piece{.data = share.own.data, .row_bytes = share.partial_bytes}}, share.partial_bytes,
+       SlotOf(kToLeader, index, 0));
 }
 
 void ReduceInstance::MemberCame(uint32_t index) {
@@ -277,12 +283,14 @@ void ReduceInstance::MemberCame(uint32_t index) {
     partial = Combine(share, absl::MakeSpan(share.members));
     const Pieces pieces{Piece{.data = partial.data, .row_bytes = share.partial_bytes}};
     if (!OwnsIn(share, cell)) {
-      return Send(kAcross, index, Leader(share, share.owner_cell), pieces, share.partial_bytes, 0);
+      return Send(kAcross, index, Leader(share, share.owner_cell), pieces, share.partial_bytes,
+                  SlotOf(kAcross, index, 0));
     }
     if (share.owner_cell < 0) {
-      // Only as messages, which are copied: the partial may be combined with others now.
+      // Only as messages, which are copied: the partial may be combined with others now (and is not given back when it
+      // is sent).
       for (int i = 0; i < static_cast<int>(share.cells.size()); ++i) {
-        if (i != cell) Send(kAcross, index, Leader(share, i), pieces, share.partial_bytes, 0);
+        if (i != cell) Send(kAcross, index, Leader(share, i), pieces, share.partial_bytes, SlotOf(kBack, index, 0));
       }
     }
     CellCame(index);
@@ -309,10 +317,10 @@ void ReduceInstance::HaveResult(uint32_t index) {
 ReduceInstance::Partial ReduceInstance::Combine(const Share& share, absl::Span<Partial> partials) const {
   Partial sum = std::move(partials[0]);
   if (partials.size() == 1) return sum;
-  if (sum.owned == nullptr) {
-    sum.owned = NewBytes(share.partial_bytes);
-    std::memcpy(sum.owned.get(), sum.data, share.partial_bytes);
-    sum.data = sum.owned.get();
+  if (sum.owned.get() == nullptr) {
+    Partial copy = NewPartial(share);
+    std::memcpy(copy.data, sum.data, share.partial_bytes);
+    sum = std::move(copy);
   }
   for (Partial& partial : partials.subspan(1)) {
     int64_t at = 0;
@@ -355,12 +363,12 @@ void ReduceInstance::SendBack(uint32_t index, uint32_t round, const Pieces& from
   const int my_cell = group().me().cell;
   if (round == kSpread) {
     for (const int worker : group().cells[my_cell]) {
-      if (worker != group().self) Send(kSpread, index, worker, from, share.result_bytes, 0);
+      if (worker != group().self) Send(kSpread, index, worker, from, share.result_bytes, SlotOf(kBack, index, 0));
     }
     return;
   }
   for (int cell = 0; cell < static_cast<int>(group().cells.size()); ++cell) {
-    if (cell != my_cell) Send(kBack, index, Leader(share, cell), from, share.result_bytes, 0);
+    if (cell != my_cell) Send(kBack, index, Leader(share, cell), from, share.result_bytes, SlotOf(kBack, index, 0));
   }
 }
 
@@ -400,6 +408,14 @@ void ReduceInstance::OnInPlace(uint64_t slot) {
       for (size_t p = 0; p < to.size(); ++p) CopyPiece(from[p], to[p]);
     }
   });
+}
+
+void ReduceInstance::OnSent(uint64_t slot) {
+  // The worker's partial, or its cell's, is not needed any more once it is with whom it was for.
+  const auto round = static_cast<uint32_t>(slot >> 56);
+  Share& share = shares_[static_cast<uint32_t>(slot >> 32) & 0xffffff];
+  if (round == kToLeader) share.own = {};
+  if (round == kAcross) share.cells[group().me().cell] = {};
 }
 
 }  // namespace causeway::collectives

@@ -22,6 +22,7 @@
 #include "absl/container/inlined_vector.h"
 #include "collectives/instance.h"
 #include "collectives/reduce.h"
+#include "collectives/scratch.h"
 
 namespace causeway::collectives {
 
@@ -43,7 +44,7 @@ class ReduceInstance final : public Instance {
   // Dense bytes; not owned where they are an operand's.
   struct Partial {
     char* data = nullptr;
-    std::unique_ptr<char[]> owned;
+    Scratch::Block owned;
   };
   struct Share {
     absl::InlinedVector<Region, 1> regions;
@@ -64,6 +65,7 @@ class ReduceInstance final : public Instance {
   void Run() override;
   void OnCame(uint64_t slot, absl::Span<const char> bytes) override;
   void OnInPlace(uint64_t slot) override;
+  void OnSent(uint64_t slot) override;
 
   void CutByWorkers();  // reduce-scatter
   void CutByBytes();    // all-reduce
@@ -80,6 +82,7 @@ class ReduceInstance final : public Instance {
   void StartShare(uint32_t index);
   void ExpectPartials(uint32_t index);
   void Begin(uint32_t index);  // with this worker's partial
+  Partial NewPartial(const Share& share) const;
   Partial MakePartial(const Share& share) const;
   void MemberCame(uint32_t index);
   void CellCame(uint32_t index);
