@@ -117,9 +117,10 @@ class DataPlane {
   virtual void Wake(PeerId peer, StreamId id) = 0;
 
   // Small messages, for whom a stream's meeting takes too long: at most kMaxMessageBytes, unasked for, in order, never
-  // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when this
-  // returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not known is
-  // dropped, with an OnMessagesLost; so is one that makes more than kMaxWaitingMessageBytes wait for a slow peer.
+  // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when
+  // this returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not
+  // known is dropped, with an OnMessagesLost; so is one that makes more than kMaxWaitingMessageBytes wait for a slow
+  // peer.
   virtual void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) {}
 
   // Who takes messages; before it is set, they are dropped. Null: nobody any more; when it returns, none is being

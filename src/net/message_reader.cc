@@ -42,7 +42,8 @@ absl::Status MessageReader::Filled(size_t bytes, absl::Span<const char> buffer, 
     }
     const size_t length = LoadLittleEndian<uint32_t>(header);
     if (length > static_cast<size_t>(kMaxMessageBytes) || LoadLittleEndian<uint32_t>(header + 4) != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("a message of ", length, " bytes with a header that none can have"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a message of ", length, " bytes with a header that none can have"));
     }
     if (buffer.size() >= length) {
       if (!take(buffer.first(length))) break;
