@@ -64,7 +64,7 @@ class PlaneCore : public std::enable_shared_from_this<PlaneCore> {
   virtual void PeerSet(Peer& peer) = 0;
 
   // The peer is none any more; it has been disconnected.
-  virtual void PeerGone(PeerId /*peer*/) {}
+  virtual void PeerGone(Peer& /*peer*/) {}
 
   PeerId self() const { return self_; }
   Peer* Find(PeerId id);

@@ -94,8 +94,8 @@ class SocketPlaneCore final : public PlaneCore {
     if (Dials(peer) && HasLane(peer.id)) DialLane(peer);
   }
 
-  void PeerGone(PeerId id) override {
-    const auto it = lanes_.find(id);
+  void PeerGone(Peer& peer) override {
+    const auto it = lanes_.find(peer.id);
     if (it == lanes_.end()) return;
     if (it->second.connection != nullptr) it->second.connection->Close();
     lanes_.erase(it);
@@ -380,7 +380,8 @@ void SocketDataPlane::SetSelf(PeerId self) {
 
 void SocketDataPlane::SetPeer(PeerId peer, std::string address, uint64_t key) {
   MutexLock lock(&peers_mutex_);
-  if (peer != kControllerPeer) lanes_->SetPeer(peer, address, key);
+  // Only workers have messages for each other.
+  if (peer != kControllerPeer && self_ != kControllerPeer) lanes_->SetPeer(peer, address, key);
   PostingDataPlane::SetPeer(peer, std::move(address), key);
 }
 
