@@ -297,6 +297,10 @@ TEST_F(SocketDataPlaneTest, APeerThatTakesNoMessagesLosesThemWhenTooManyWait) {
   std::string welcome(kDataHelloBytes, '\0');
   ASSERT_EQ(recv(raw.native_handle(), welcome.data(), welcome.size(), MSG_WAITALL),
             static_cast<ssize_t>(welcome.size()));
+  // It is welcome a little before its lane takes messages.
+  SendText(*low_, kHigh, "x");
+  std::string first(kMessageHeaderBytes + 1, '\0');
+  ASSERT_EQ(recv(raw.native_handle(), first.data(), first.size(), MSG_WAITALL), static_cast<ssize_t>(first.size()));
   for (int i = 0; i < 1000 && at_low.lost().size() < 2; ++i) SendText(*low_, kHigh, message);
   ASSERT_TRUE(WaitUntil([&] { return at_low.lost().size() == 2; }));
   EXPECT_EQ(at_low.lost()[1].second.code(), absl::StatusCode::kResourceExhausted);
