@@ -9,9 +9,9 @@
 //             i32      PeerId for whom it takes the other side
 //             u64      the pair's key
 //             u32      0: welcome; otherwise the absl::StatusCode why the connection is refused, and it closes
-//             u32      what it carries: 0 streams, 1 messages (message_lanes.h)
+//             u32      lane: 0 streams, as follows here; 1 messages (message_reader.h)
 //
-// Then, on a connection for streams, messages, in both directions:
+// Then, for streams, in both directions:
 //
 //   header    u8       type
 //             3 bytes  0
@@ -49,6 +49,7 @@ inline constexpr size_t kDataHelloBytes = 32;
 inline constexpr size_t kDataHeaderBytes = 32;
 inline constexpr size_t kMaxReasonBytes = 1024;
 
+// What a connection carries.
 enum class DataLane : uint32_t { kStreams = 0, kMessages = 1 };
 
 struct DataHello {

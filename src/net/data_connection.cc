@@ -122,11 +122,12 @@ void DataConnection::Lost(const absl::Status& why) {
   if (lost != nullptr) lost(why);
 }
 
-int DataConnection::Release() {
-  asio::error_code ignored;
+absl::StatusOr<int> DataConnection::Release() {
+  closed_ = true;
   StopTimer();
-  const int fd = socket_.release(ignored);
-  Close();
+  asio::error_code error;
+  const int fd = socket_.release(error);
+  if (error) return absl::UnavailableError(error.message());
   return fd;
 }
 

@@ -48,10 +48,10 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   // The mux may have something to write.
   void Flush();
 
-  // Gives the socket away, which stays connected and non-blocking; then it is as closed.
-  int Release();
-
   void Close();
+
+  // Gives the socket away, as after Close: what came after the hello is still in it.
+  absl::StatusOr<int> Release();
 
  private:
   void StopTimer();

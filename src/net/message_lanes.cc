@@ -10,346 +10,404 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/log.h"
-#include "net/little_endian.h"
+#include "net/message_reader.h"
 #include "net/sockets.h"
 
 namespace causeway {
 namespace {
 
-constexpr size_t kHeaderBytes = 8;
-constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kBufferBytes = 64 << 10;
+// Small messages that wait are put together up to this, so that neither their number costs memory nor each its own
+// call.
+constexpr size_t kWaitingBytesTogether = 64 << 10;
+// What one lane does before the others get their turn.
+constexpr int kReadsPerTurn = 16;
+constexpr size_t kWrittenBytesPerTurn = 4 << 20;
+// Of one message; what has more is put together first.
 constexpr size_t kMaxParts = 64;
-constexpr int kMaxEvents = 64;
-constexpr uint64_t kWakeToken = 0;
-constexpr absl::Duration kLookAfter = absl::Seconds(1);
+constexpr uint64_t kWakeNumber = 0;
 
-void Watch(int epoll, int operation, int fd, uint64_t token, bool writes) {
-  epoll_event event{};
-  event.events = EPOLLIN;
-  if (writes) event.events |= EPOLLOUT;
-  event.data.u64 = token;
-  epoll_ctl(epoll, operation, fd, &event);
-}
+absl::Status NotKnown() { return absl::UnavailableError("the data plane does not know the peer"); }
 
 }  // namespace
 
 struct MessageLanes::Lane {
-  explicit Lane(PeerId id) : peer(id) {}
+  Lane(PeerId peer, std::string address, uint64_t key) : peer(peer), address(std::move(address)), key(key) {}
 
   const PeerId peer;
+  const std::string address;
+  const uint64_t key;
+  std::atomic<bool> dropped = false;  // set once, under `mutex`
 
-  Mutex mu;
-  int fd ABSL_GUARDED_BY(mu) = -1;  // closed by the thread only, so that it can read without the lock
-  uint64_t token ABSL_GUARDED_BY(mu) = 0;
-  std::string waiting ABSL_GUARDED_BY(mu);  // bytes; the first `written` of them are out
-  size_t written ABSL_GUARDED_BY(mu) = 0;
-  absl::Time waits_since ABSL_GUARDED_BY(mu);  // for a connection
-  absl::Status broken ABSL_GUARDED_BY(mu);     // the thread is to close it
+  Mutex mutex;
+  int fd ABSL_GUARDED_BY(mutex) = -1;  // changed on the lanes' thread only
+  // Lost, but the handler has not been told: until it is, what is sent is lost too.
+  bool broken ABSL_GUARDED_BY(mutex) = false;
+  absl::Status why ABSL_GUARDED_BY(mutex);
+  std::deque<std::string> waiting ABSL_GUARDED_BY(mutex);
+  size_t waiting_bytes ABSL_GUARDED_BY(mutex) = 0;
+  size_t front_sent ABSL_GUARDED_BY(mutex) = 0;
+  bool awaits_writable ABSL_GUARDED_BY(mutex) = false;
 
-  // Of the thread.
-  std::string partial;  // bytes of a message that has not come as a whole
-  std::function<void()> on_lost;
+  // Touched on the lanes' thread only.
+  uint64_t number = 0;  // 0: not attached
+  uint64_t attempt = 0;
+  MessageReader reader;
+
+  void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    waiting.clear();
+    waiting_bytes = front_sent = 0;
+  }
 };
 
-MessageLanes::MessageLanes(absl::Duration patience)
-    : patience_(patience), epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  buffer_.resize(kReadBytes);
-  Watch(epoll_, EPOLL_CTL_ADD, wake_, kWakeToken, /*writes=*/false);
-  thread_ = std::thread([this] { Work(); });
+absl::StatusOr<std::shared_ptr<MessageLanes>> MessageLanes::Start(Redial redial, int64_t max_waiting_bytes) {
+  const int epoll = epoll_create1(EPOLL_CLOEXEC);
+  const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kWakeNumber}};
+  if (epoll < 0 || wake < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event) != 0) {
+    const int error = errno;
+    if (epoll >= 0) close(epoll);
+    if (wake >= 0) close(wake);
+    return absl::UnavailableError(absl::StrCat("cannot wait for messages: ", strerror(error)));
+  }
+  return std::shared_ptr<MessageLanes>(new MessageLanes(std::move(redial), max_waiting_bytes, epoll, wake));
+}
+
+MessageLanes::MessageLanes(Redial redial, int64_t max_waiting_bytes, int epoll, int wake)
+    : redial_(std::move(redial)),
+      max_waiting_bytes_(static_cast<size_t>(max_waiting_bytes)),
+      epoll_(epoll),
+      wake_(wake),
+      buffer_(new char[kBufferBytes]),
+      thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "data-messages");
 }
 
 MessageLanes::~MessageLanes() {
-  {
-    MutexLock lock(&mu_);
-    stopping_ = true;
-  }
-  Post([] {});
-  thread_.join();
-  for (const auto& [peer, lane] : lanes_) CloseFd(*lane);
+  Stop();
   close(wake_);
   close(epoll_);
 }
 
-void MessageLanes::SetHandler(MessageHandler* handler) {
-  MutexLock lock(&handler_mu_);
-  handler_ = handler;
+void MessageLanes::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    if (std::exchange(stopping_, true)) return;
+  }
+  eventfd_write(wake_, 1);
+  thread_.join();
+  for (const auto& [number, lane] : attached_) {
+    MutexLock lock(&lane->mutex);
+    lane->broken = true;
+    close(std::exchange(lane->fd, -1));
+  }
+  MutexLock lock(&mutex_);
+  for (const Task& task : tasks_) {
+    if (task.fd >= 0) close(task.fd);
+  }
+  tasks_.clear();
 }
+
+// ---------------------------------------------------------------- any thread
 
 MessageLanes::LaneRef MessageLanes::Find(PeerId peer) {
-  MutexLock lock(&mu_);
-  const auto found = lanes_.find(peer);
-  return found == lanes_.end() ? nullptr : found->second;
+  MutexLock lock(&mutex_);
+  const auto found = peers_.find(peer);
+  return found == peers_.end() ? nullptr : found->second;
 }
 
-void MessageLanes::Post(std::function<void()> task) {
+void MessageLanes::Post(Task task) {
   {
-    MutexLock lock(&mu_);
-    tasks_.push_back(std::move(task));
-  }
-  const uint64_t one = 1;
-  (void)!write(wake_, &one, sizeof(one));
-}
-
-void MessageLanes::Know(PeerId peer) {
-  MutexLock lock(&mu_);
-  LaneRef& lane = lanes_[peer];
-  if (lane == nullptr) lane = std::make_shared<Lane>(peer);
-}
-
-void MessageLanes::Forget(PeerId peer, const absl::Status& why) {
-  LaneRef lane;
-  {
-    MutexLock lock(&mu_);
-    const auto found = lanes_.find(peer);
-    if (found == lanes_.end()) return;
-    lane = std::move(found->second);
-    lanes_.erase(found);
-  }
-  Post([this, lane, why] { Lose(lane, why, /*tell_owner=*/false); });
-}
-
-void MessageLanes::Attach(PeerId peer, int fd, std::function<void()> on_lost) {
-  Post([this, peer, fd, on_lost = std::move(on_lost)]() mutable {
-    const LaneRef lane = Find(peer);
-    if (lane == nullptr) {
-      close(fd);
+    MutexLock lock(&mutex_);
+    if (stopping_) {
+      if (task.fd >= 0) close(task.fd);
       return;
     }
-    bool had_one = false;
-    {
-      MutexLock lock(&lane->mu);
-      had_one = lane->fd >= 0;
-    }
-    if (had_one) Lose(lane, absl::UnavailableError("the peer has connected anew"), /*tell_owner=*/false);
-    uint64_t token = 0;
-    {
-      MutexLock lock(&mu_);
-      token = ++last_token_;
-      by_token_[token] = lane;
-    }
-    lane->on_lost = std::move(on_lost);
-    {
-      MutexLock lock(&lane->mu);
-      lane->fd = fd;
-      lane->token = token;
-      Watch(epoll_, EPOLL_CTL_ADD, fd, token, !lane->waiting.empty());
-    }
-  });
+    // One word about a peer says it all until it is heard.
+    if (task.lane == nullptr && !said_lost_.insert(task.peer).second) return;
+    tasks_.push_back(std::move(task));
+  }
+  eventfd_write(wake_, 1);
+}
+
+void MessageLanes::SayLost(PeerId peer, absl::Status why) { Post({.peer = peer, .lost = std::move(why)}); }
+
+void MessageLanes::SetPeer(PeerId peer, const std::string& address, uint64_t key) {
+  LaneRef before;
+  {
+    MutexLock lock(&mutex_);
+    LaneRef& lane = peers_[peer];
+    if (lane != nullptr && lane->address == address && lane->key == key) return;
+    before = std::exchange(lane, std::make_shared<Lane>(peer, address, key));
+  }
+  if (before != nullptr) Drop(before);
+}
+
+void MessageLanes::DropPeer(PeerId peer) {
+  LaneRef lane;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = peers_.find(peer);
+    if (found == peers_.end()) return;
+    lane = std::move(found->second);
+    peers_.erase(found);
+  }
+  Drop(lane);
+}
+
+void MessageLanes::DropAll() {
+  absl::flat_hash_map<PeerId, LaneRef> peers;
+  {
+    MutexLock lock(&mutex_);
+    peers.swap(peers_);
+  }
+  for (const auto& [peer, lane] : peers) Drop(lane);
+}
+
+void MessageLanes::Drop(const LaneRef& lane) {
+  {
+    MutexLock lock(&lane->mutex);
+    lane->dropped = true;
+    lane->broken = true;
+    lane->Forget();
+  }
+  Post({.lane = lane, .peer = lane->peer, .lost = absl::UnavailableError("the peer was dropped from the data plane")});
+}
+
+void MessageLanes::Attach(PeerId peer, const std::string& address, uint64_t key, uint64_t attempt, int fd) {
+  const LaneRef lane = Find(peer);
+  if (lane == nullptr || lane->address != address || lane->key != key) {
+    close(fd);
+    return;
+  }
+  TuneForMessages(fd);
+  Post({.lane = lane, .fd = fd, .attempt = attempt, .peer = peer});
 }
 
 void MessageLanes::Send(PeerId peer, absl::Span<const absl::Span<const char>> parts) {
+  size_t bytes = 0;
+  for (const absl::Span<const char> part : parts) bytes += part.size();
+  if (bytes > static_cast<size_t>(kMaxMessageBytes)) {
+    return SayLost(peer, absl::InvalidArgumentError(absl::StrCat("a message of ", bytes, " bytes is too large")));
+  }
   const LaneRef lane = Find(peer);
-  if (lane == nullptr) {
-    return Post([this, peer] { TellLost(peer, absl::UnavailableError("the data plane does not know the peer")); });
-  }
-  std::array<char, kHeaderBytes> header;
-  std::array<iovec, kMaxParts + 1> io;
-  size_t total = 0;
-  int count = 1;
-  for (absl::Span<const char> part : parts) {
-    if (part.empty()) continue;
-    total += part.size();
-    if (count <= static_cast<int>(kMaxParts)) io[count] = {const_cast<char*>(part.data()), part.size()};
-    ++count;
-  }
-  StoreLittleEndian<uint32_t>(static_cast<uint32_t>(total), header.data());
-  StoreLittleEndian<uint32_t>(0, header.data() + 4);
-  io[0] = {header.data(), header.size()};
-  const size_t bytes = total + header.size();
+  if (lane == nullptr) return SayLost(peer, NotKnown());
 
-  MutexLock lock(&lane->mu);
-  if (!lane->broken.ok()) return;
-  if (total == 0 || total > kMaxMessageBytes || count > static_cast<int>(kMaxParts) + 1) {
-    lane->broken = absl::InvalidArgumentError(absl::StrCat("a message of ", total, " bytes in ", count - 1, " parts"));
+  std::array<char, kMessageHeaderBytes> header;
+  WriteMessageHeader(bytes, header.data());
+  absl::InlinedVector<iovec, 8> vectors{{header.data(), header.size()}};
+  std::string together;
+  if (parts.size() > kMaxParts) {
+    together.reserve(bytes);
+    for (const absl::Span<const char> part : parts) together.append(part.data(), part.size());
+    vectors.push_back({together.data(), together.size()});
+  } else {
+    for (const absl::Span<const char> part : parts) vectors.push_back({const_cast<char*>(part.data()), part.size()});
   }
+  const size_t total = header.size() + bytes;
+
+  MutexLock lock(&lane->mutex);
+  if (lane->broken) return;
   size_t sent = 0;
-  if (lane->broken.ok() && lane->fd >= 0 && lane->waiting.empty()) {
+  if (lane->fd >= 0 && lane->waiting.empty()) {
     absl::Status why;
-    const std::optional<size_t> some = SendSome(lane->fd, io.data(), count, &why);
-    if (some.has_value()) {
-      sent = *some;
-    } else {
-      lane->broken = why;
-    }
+    const std::optional<size_t> taken = SendSome(lane->fd, vectors.data(), static_cast<int>(vectors.size()), &why);
+    if (!taken.has_value()) return Break(*lane, why);
+    sent = *taken;
+    if (sent == total) return;
   }
-  if (lane->broken.ok() && sent == bytes) return;
-  if (lane->waiting.size() - lane->written + bytes > static_cast<size_t>(kMaxWaitingMessageBytes)) {
-    lane->broken.Update(absl::ResourceExhaustedError(
-        absl::StrCat("more than ", kMaxWaitingMessageBytes, " bytes of messages wait for a peer that does not read")));
+  if (lane->waiting_bytes + total - sent > max_waiting_bytes_) {
+    return Break(*lane, absl::ResourceExhaustedError(
+                            absl::StrCat("the peer is slow: ", lane->waiting_bytes, " bytes of messages wait for it")));
   }
-  if (!lane->broken.ok()) {
-    return Post([this, lane, why = lane->broken] { Lose(lane, why, /*tell_owner=*/true); });
-  }
-  if (lane->waiting.empty()) {
-    lane->waits_since = absl::Now();
-    if (lane->fd >= 0) Watch(epoll_, EPOLL_CTL_MOD, lane->fd, lane->token, /*writes=*/true);
-  }
-  for (int i = 0; i < count; ++i) {
-    const size_t skip = std::min(sent, io[i].iov_len);
-    sent -= skip;
-    lane->waiting.append(static_cast<const char*>(io[i].iov_base) + skip, io[i].iov_len - skip);
-  }
+  Wait(*lane, vectors, sent);
 }
 
-// ---------------------------------------------------------------- the thread
+void MessageLanes::Wait(Lane& lane, absl::Span<const iovec> parts, size_t skip) {
+  std::deque<std::string>& waiting = lane.waiting;
+  if (waiting.empty() || waiting.back().size() >= kWaitingBytesTogether) waiting.emplace_back();
+  for (const iovec& part : parts) {
+    const size_t skipped = std::min(skip, part.iov_len);
+    skip -= skipped;
+    waiting.back().append(static_cast<const char*>(part.iov_base) + skipped, part.iov_len - skipped);
+    lane.waiting_bytes += part.iov_len - skipped;
+  }
+  if (lane.fd >= 0 && !lane.awaits_writable) Arm(lane, true);
+}
 
-void MessageLanes::Work() {
-  std::array<epoll_event, kMaxEvents> events;
-  absl::Time look_after = absl::Now() + kLookAfter;
+void MessageLanes::Arm(Lane& lane, bool writable) {
+  lane.awaits_writable = writable;
+  epoll_event event{.events = writable ? EPOLLIN | EPOLLOUT : EPOLLIN, .data = {.u64 = lane.number}};
+  (void)epoll_ctl(epoll_, EPOLL_CTL_MOD, lane.fd, &event);
+}
+
+void MessageLanes::Break(Lane& lane, absl::Status why) {
+  lane.Forget();
+  if (lane.fd < 0) return SayLost(lane.peer, std::move(why));
+  lane.broken = true;
+  lane.why = std::move(why);
+  // Its own thread finds the end, after what has come.
+  (void)shutdown(lane.fd, SHUT_RDWR);
+}
+
+void MessageLanes::SetHandler(MessageHandler* handler) {
+  MutexLock lock(&handler_mutex_);
+  handler_ = handler;
+  if (std::this_thread::get_id() == thread_.get_id()) return;
+  while (calling_) called_.Wait(&handler_mutex_);
+}
+
+// ---------------------------------------------------------------- the lanes' thread
+
+template <typename Call>
+void MessageLanes::WithHandler(const Call& call) {
+  MessageHandler* handler;
+  {
+    MutexLock lock(&handler_mutex_);
+    handler = handler_;
+    if (handler == nullptr) return;
+    calling_ = true;
+  }
+  call(*handler);
+  MutexLock lock(&handler_mutex_);
+  calling_ = false;
+  called_.SignalAll();
+}
+
+void MessageLanes::Run() {
+  std::array<epoll_event, 64> events;
   while (true) {
-    const int ready =
-        epoll_wait(epoll_, events.data(), kMaxEvents, static_cast<int>(kLookAfter / absl::Milliseconds(1)));
-    for (int i = 0; i < ready; ++i) {
-      const uint64_t token = events[i].data.u64;
-      if (token == kWakeToken) {
-        uint64_t count = 0;
-        (void)!read(wake_, &count, sizeof(count));
+    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+    for (int i = 0; i < count; ++i) {
+      if (events[i].data.u64 == kWakeNumber) {
+        {
+          MutexLock lock(&mutex_);
+          if (stopping_) return;
+        }
+        RunTasks();
         continue;
       }
-      LaneRef lane;
-      {
-        MutexLock lock(&mu_);
-        const auto found = by_token_.find(token);
-        if (found == by_token_.end()) continue;
-        lane = found->second;
-      }
-      if ((events[i].events & EPOLLOUT) != 0) OnWritable(lane);
-      if ((events[i].events & ~EPOLLOUT) != 0) OnReadable(lane);
-    }
-    RunTasks();
-    {
-      MutexLock lock(&mu_);
-      if (stopping_) return;
-    }
-    if (absl::Now() >= look_after) {
-      GiveUpWaiting();
-      look_after = absl::Now() + kLookAfter;
+      const auto found = attached_.find(events[i].data.u64);
+      if (found == attached_.end()) continue;  // lost by an event before this
+      const LaneRef lane = found->second;
+      if ((events[i].events & EPOLLOUT) != 0) Write(lane);
+      if (lane->number != 0 && (events[i].events & ~EPOLLOUT) != 0) Read(lane);
     }
   }
 }
 
 void MessageLanes::RunTasks() {
-  std::vector<std::function<void()>> tasks;
+  eventfd_t ignored;
+  (void)eventfd_read(wake_, &ignored);
+  std::vector<Task> tasks;
   {
-    MutexLock lock(&mu_);
+    MutexLock lock(&mutex_);
     tasks.swap(tasks_);
-    if (stopping_) return;
+    said_lost_.clear();
   }
-  for (const auto& task : tasks) task();
+  for (const Task& task : tasks) {
+    if (task.fd >= 0) {
+      AttachNow(task.lane, task.attempt, task.fd);
+    } else if (task.lane != nullptr && task.lane->number != 0) {
+      Lose(task.lane, task.lost);
+    } else {
+      WithHandler([&](MessageHandler& handler) { handler.OnMessagesLost(task.peer, task.lost); });
+    }
+  }
 }
 
-void MessageLanes::OnReadable(const LaneRef& lane) {
-  int fd = -1;
+void MessageLanes::AttachNow(const LaneRef& lane, uint64_t attempt, int fd) {
+  if (lane->number != 0) Lose(lane, absl::UnavailableError("the peer has connected anew"));
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = ++last_number_}};
+  if (lane->dropped || epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    close(fd);
+    if (!lane->dropped) redial_(lane->peer, attempt);
+    return;
+  }
   {
-    MutexLock lock(&lane->mu);
+    MutexLock lock(&lane->mutex);
+    lane->fd = fd;
+    lane->number = last_number_;
+    lane->attempt = attempt;
+    attached_[lane->number] = lane;
+  }
+  Write(lane);
+}
+
+void MessageLanes::Write(const LaneRef& lane) {
+  MutexLock lock(&lane->mutex);
+  for (size_t turn = 0; !lane->waiting.empty() && turn < kWrittenBytesPerTurn;) {
+    const std::string& front = lane->waiting.front();
+    const iovec part{const_cast<char*>(front.data()) + lane->front_sent, front.size() - lane->front_sent};
+    absl::Status why;
+    const std::optional<size_t> sent = SendSome(lane->fd, &part, 1, &why);
+    if (!sent.has_value()) return Break(*lane, why);
+    if (*sent == 0) break;
+    turn += *sent;
+    lane->waiting_bytes -= *sent;
+    lane->front_sent += *sent;
+    if (lane->front_sent == front.size()) {
+      lane->waiting.pop_front();
+      lane->front_sent = 0;
+    }
+  }
+  if (lane->awaits_writable == lane->waiting.empty()) Arm(*lane, !lane->waiting.empty());
+}
+
+void MessageLanes::Read(const LaneRef& lane) {
+  int fd;
+  {
+    MutexLock lock(&lane->mutex);
     fd = lane->fd;
   }
-  if (fd < 0) return;
-  const iovec room{buffer_.data(), buffer_.size()};
-  absl::Status why;
-  const std::optional<size_t> received = ReceiveSome(fd, &room, 1, &why);
-  if (!received.has_value()) return Lose(lane, why, /*tell_owner=*/true);
-  absl::Span<const char> bytes(buffer_.data(), *received);
-  const bool was_empty = lane->partial.empty();
-  if (!was_empty) {
-    lane->partial.append(bytes.data(), bytes.size());
-    bytes = lane->partial;
-  }
-  while (bytes.size() >= kHeaderBytes) {
-    const auto length = LoadLittleEndian<uint32_t>(bytes.data());
-    if (length == 0 || length > kMaxMessageBytes || LoadLittleEndian<uint32_t>(bytes.data() + 4) != 0) {
-      const absl::Status breach = absl::InvalidArgumentError("the peer sends what are no messages");
-      Log(LogLevel::kWarning, absl::StrCat("closing the messages' connection to peer ", static_cast<int>(lane->peer),
-                                           ": ", breach.message()));
-      return Lose(lane, breach, /*tell_owner=*/true);
+  for (int i = 0; i < kReadsPerTurn; ++i) {
+    const absl::Span<char> rest = lane->reader.Rest();
+    const std::array<iovec, 2> room{{{rest.data(), rest.size()}, {buffer_.get(), kBufferBytes}}};
+    absl::Status why;
+    const std::optional<size_t> received =
+        rest.empty() ? ReceiveSome(fd, &room[1], 1, &why) : ReceiveSome(fd, room.data(), 2, &why);
+    if (!received.has_value()) return Lose(lane, why);
+    if (*received == 0) return;
+    const size_t most = rest.size() + kBufferBytes;
+    const absl::Status breach =
+        lane->reader.Filled(*received, {buffer_.get(), kBufferBytes}, [&](absl::Span<const char> message) {
+          if (lane->dropped) return false;
+          WithHandler([&](MessageHandler& handler) { handler.OnMessage(lane->peer, message); });
+          return true;
+        });
+    if (!breach.ok()) {
+      Log(LogLevel::kWarning, absl::StrCat("peer ", static_cast<int>(lane->peer), " at ", lane->address,
+                                           " breaks the protocol of messages: ", breach.message()));
+      return Lose(lane, absl::UnavailableError(breach.message()));
     }
-    if (bytes.size() < kHeaderBytes + length) break;
-    {
-      MutexLock lock(&handler_mu_);
-      if (handler_ != nullptr) handler_->OnMessage(lane->peer, bytes.subspan(kHeaderBytes, length));
-    }
-    bytes.remove_prefix(kHeaderBytes + length);
-  }
-  if (was_empty) {
-    lane->partial.assign(bytes.data(), bytes.size());
-  } else {
-    lane->partial.erase(0, lane->partial.size() - bytes.size());
+    if (lane->dropped) return;  // its task is on the way
+    if (*received < most) return;
   }
 }
 
-void MessageLanes::OnWritable(const LaneRef& lane) {
-  absl::Status why;
+void MessageLanes::Lose(const LaneRef& lane, const absl::Status& why) {
+  absl::Status said;
+  const uint64_t attempt = lane->attempt;
   {
-    MutexLock lock(&lane->mu);
-    if (lane->fd < 0) return;
-    while (lane->written < lane->waiting.size()) {
-      const iovec rest{lane->waiting.data() + lane->written, lane->waiting.size() - lane->written};
-      const std::optional<size_t> sent = SendSome(lane->fd, &rest, 1, &why);
-      if (!sent.has_value() || *sent == 0) break;
-      lane->written += *sent;
-    }
-    if (lane->written == lane->waiting.size()) {
-      lane->waiting = std::string();
-      lane->written = 0;
-      Watch(epoll_, EPOLL_CTL_MOD, lane->fd, lane->token, /*writes=*/false);
-    }
+    MutexLock lock(&lane->mutex);
+    said = std::exchange(lane->why, absl::OkStatus());
+    close(std::exchange(lane->fd, -1));  // leaves the epoll by that
+    lane->broken = lane->dropped;
+    lane->awaits_writable = false;
+    lane->Forget();
+    attached_.erase(std::exchange(lane->number, 0));
+    lane->reader = MessageReader();
   }
-  if (!why.ok()) Lose(lane, why, /*tell_owner=*/true);
-}
-
-void MessageLanes::CloseFd(Lane& lane) {
-  uint64_t token = 0;
-  {
-    MutexLock lock(&lane.mu);
-    if (lane.fd >= 0) close(lane.fd);  // which takes it out of the epoll set
-    lane.fd = -1;
-    token = std::exchange(lane.token, 0);
-    lane.waiting = std::string();
-    lane.written = 0;
-    lane.broken = absl::OkStatus();
-  }
-  MutexLock lock(&mu_);
-  by_token_.erase(token);
-}
-
-void MessageLanes::Lose(const LaneRef& lane, const absl::Status& why, bool tell_owner) {
-  CloseFd(*lane);
-  lane->partial = std::string();
-  const auto on_lost = std::exchange(lane->on_lost, nullptr);
-  TellLost(lane->peer, why);
-  if (tell_owner && on_lost != nullptr) on_lost();
-}
-
-void MessageLanes::TellLost(PeerId peer, const absl::Status& why) {
-  MutexLock lock(&handler_mu_);
-  if (handler_ != nullptr) handler_->OnMessagesLost(peer, why);
-}
-
-void MessageLanes::GiveUpWaiting() {
-  std::vector<LaneRef> lanes;
-  {
-    MutexLock lock(&mu_);
-    for (const auto& [peer, lane] : lanes_) lanes.push_back(lane);
-  }
-  const absl::Time now = absl::Now();
-  for (const LaneRef& lane : lanes) {
-    bool given_up = false;
-    {
-      MutexLock lock(&lane->mu);
-      given_up = lane->fd < 0 && !lane->waiting.empty() && now - lane->waits_since > patience_;
-    }
-    if (given_up) {
-      Lose(lane, absl::UnavailableError(absl::StrCat("no connection within ", absl::FormatDuration(patience_))),
-           /*tell_owner=*/true);
-    }
-  }
+  if (said.ok()) said = why;
+  WithHandler([&](MessageHandler& handler) { handler.OnMessagesLost(lane->peer, said); });
+  if (!lane->dropped) redial_(lane->peer, attempt);
 }
 
 }  // namespace causeway

@@ -1,26 +1,19 @@
-// The messages of a data plane over sockets: a connection of its own for each peer (a lane), so that no message waits
-// behind bulk data, and no thread between the caller and the socket.
+// The messages of a socket data plane: for each peer one connection ("lane") that carries nothing else. The bytes:
+// message_reader.h. Who connects, and that it is the right one who does, is the plane's affair; it hands over sockets.
 //
-//   MessageLanes lanes;
-//   lanes.SetHandler(&handler);
-//   lanes.Know(peer);                       // from now on messages may wait for a connection
-//   lanes.Attach(peer, fd, on_lost);        // a connected socket, behind its hellos
-//   lanes.Send(peer, parts);
+// Sending is a system call on the caller's own thread, receiving one on the thread that calls the handler: a hand-off
+// between threads would cost more than the message itself. What a socket does not take at once waits, and leaves on the
+// receiving thread.
 //
-// A message, after the hellos of data_codec.h:
-//
-//   u32      length of the payload, 1 .. kMaxMessageBytes, little-endian
-//   u32      0
-//   payload
-//
-// Threading: all calls are thread-safe. Send writes on the calling thread where the socket takes it. One thread reads
-// for all peers, writes what had to wait, and makes all calls: of the handler, and of `on_lost`.
-// Lifetime: the destructor ends the thread; no call is made afterwards.
+// Threading: any thread. The handler and `redial` are called on the lanes' own thread, with no lock held.
+// Lifetime: after Stop, which must not run on the lanes' own thread, nothing is called and what is sent is dropped.
 #ifndef CAUSEWAY_NET_MESSAGE_LANES_H_
 #define CAUSEWAY_NET_MESSAGE_LANES_H_
 
 #include <sys/uio.h>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -29,8 +22,9 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/mutex.h"
 #include "net/data_plane.h"
@@ -39,55 +33,81 @@ namespace causeway {
 
 class MessageLanes {
  public:
-  // What waits for a connection longer than `patience` is lost.
-  explicit MessageLanes(absl::Duration patience);
-  ~MessageLanes();
-  MessageLanes(const MessageLanes&) = delete;
-  MessageLanes& operator=(const MessageLanes&) = delete;
+  // `redial`: the lane of a peer, as it was attached with `attempt`, is lost.
+  using Redial = std::function<void(PeerId peer, uint64_t attempt)>;
 
-  // Null: nobody. When it returns, the one before is not being called. Not from inside a handler.
+  // At most `max_waiting_bytes` wait for one peer. UNAVAILABLE: the process has no file descriptors left.
+  static absl::StatusOr<std::shared_ptr<MessageLanes>> Start(Redial redial,
+                                                             int64_t max_waiting_bytes = kMaxWaitingMessageBytes);
+  ~MessageLanes();
+
+  // The peers whose messages are taken; a change of address or key is another peer.
+  void SetPeer(PeerId peer, const std::string& address, uint64_t key);
+  void DropPeer(PeerId peer);
+  void DropAll();
+
+  // Takes over `fd`, connected to the peer that was set so; closes it if there is none. One that was attached before is
+  // lost.
+  void Attach(PeerId peer, const std::string& address, uint64_t key, uint64_t attempt, int fd);
+
+  // As data_plane.h says.
+  void Send(PeerId peer, absl::Span<const absl::Span<const char>> parts);
   void SetHandler(MessageHandler* handler);
 
-  void Know(PeerId peer);
-
-  // Closes its connection, and tells the handler. Unknown: ignored.
-  void Forget(PeerId peer, const absl::Status& why);
-
-  // Takes over the socket `fd`; one that the peer had before is closed. `on_lost` is called once if the connection is
-  // lost, not if the peer is forgotten or another socket takes its place.
-  void Attach(PeerId peer, int fd, std::function<void()> on_lost);
-
-  void Send(PeerId peer, absl::Span<const absl::Span<const char>> parts);
+  void Stop();
 
  private:
   struct Lane;
+  MessageLanes(Redial redial, int64_t max_waiting_bytes, int epoll, int wake);
   using LaneRef = std::shared_ptr<Lane>;
+  // What another thread wants done.
+  struct Task {
+    LaneRef lane;  // null: only a word about `peer`
+    int fd = -1;   // to be attached
+    uint64_t attempt = 0;
+    PeerId peer{0};
+    absl::Status lost;
+  };
 
   LaneRef Find(PeerId peer);
-  void Post(std::function<void()> task);
-  void Work();
+  void Drop(const LaneRef& lane);
+  void Post(Task task);
+  void SayLost(PeerId peer, absl::Status why);
+  // With the lane's mutex held.
+  void Break(Lane& lane, absl::Status why) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void Wait(Lane& lane, absl::Span<const iovec> parts, size_t skip) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void Arm(Lane& lane, bool writable) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+
+  // On the lanes' thread.
+  void Run();
   void RunTasks();
-  void OnReadable(const LaneRef& lane);
-  void OnWritable(const LaneRef& lane);
-  void Lose(const LaneRef& lane, const absl::Status& why, bool tell_owner);
-  void TellLost(PeerId peer, const absl::Status& why);
-  void CloseFd(Lane& lane);
-  void GiveUpWaiting();
+  void AttachNow(const LaneRef& lane, uint64_t attempt, int fd);
+  void Read(const LaneRef& lane);
+  void Write(const LaneRef& lane);
+  void Lose(const LaneRef& lane, const absl::Status& why);
+  template <typename Call>
+  void WithHandler(const Call& call);
 
-  const absl::Duration patience_;
+  const Redial redial_;
+  const size_t max_waiting_bytes_;
   const int epoll_;
-  const int wake_;  // an eventfd: tasks_ has something
-  std::vector<char> buffer_;
+  const int wake_;
 
-  Mutex handler_mu_;  // held while the handler is called
-  MessageHandler* handler_ ABSL_GUARDED_BY(handler_mu_) = nullptr;
+  Mutex mutex_;
+  absl::flat_hash_map<PeerId, LaneRef> peers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<PeerId> said_lost_ ABSL_GUARDED_BY(mutex_);  // by a task that is still to run
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
-  Mutex mu_;
-  absl::flat_hash_map<PeerId, LaneRef> lanes_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_map<uint64_t, LaneRef> by_token_ ABSL_GUARDED_BY(mu_);  // of those that are connected
-  uint64_t last_token_ ABSL_GUARDED_BY(mu_) = 0;
-  std::vector<std::function<void()>> tasks_ ABSL_GUARDED_BY(mu_);
-  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  Mutex handler_mutex_;
+  CondVar called_;
+  MessageHandler* handler_ ABSL_GUARDED_BY(handler_mutex_) = nullptr;
+  bool calling_ ABSL_GUARDED_BY(handler_mutex_) = false;
+
+  // Touched on the lanes' thread only.
+  absl::flat_hash_map<uint64_t, LaneRef> attached_;  // by their number, as events name them
+  uint64_t last_number_ = 0;
+  const std::unique_ptr<char[]> buffer_;
 
   std::thread thread_;
 };

@@ -45,10 +45,9 @@ void PlaneCore::DropPeer(PeerId id) {
   const std::unique_ptr<Peer> peer = std::move(it->second);
   peers_.erase(it);
   Disconnect(*peer);
-  const absl::Status why =
-      absl::UnavailableError(absl::StrCat(NameOf(id, peer->address), " was dropped from the data plane"));
-  PeerGone(*peer, why);
-  peer->mux.Disconnected(why);
+  PeerGone(*peer);
+  peer->mux.Disconnected(
+      absl::UnavailableError(absl::StrCat(NameOf(id, peer->address), " was dropped from the data plane")));
 }
 
 void PlaneCore::Receive(PeerId id, StreamId stream, int64_t total_bytes, int64_t window_bytes,
@@ -97,7 +96,7 @@ void PlaneCore::DropAll(const absl::Status& why) {
   std::sort(dropped.begin(), dropped.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
   for (const std::unique_ptr<Peer>& peer : dropped) {
     Disconnect(*peer);
-    PeerGone(*peer, why);
+    PeerGone(*peer);
     peer->mux.Disconnected(why);
   }
 }

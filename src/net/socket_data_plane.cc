@@ -20,11 +20,11 @@ bool SameKey(uint64_t a, uint64_t b) { return (a ^ b) == 0; }
 
 class SocketPlaneCore final : public PlaneCore {
  public:
-  SocketPlaneCore(IoThread& io, MessageLanes& lanes, std::shared_ptr<SocketListener> listener,
-                  const SocketDataPlaneOptions& options)
-      : PlaneCore(options.self), io_(io), lanes_(lanes), listener_(std::move(listener)), options_(options) {}
+  SocketPlaneCore(IoThread& io, std::shared_ptr<SocketListener> listener, const SocketDataPlaneOptions& options)
+      : PlaneCore(options.self), io_(io), listener_(std::move(listener)), options_(options) {}
 
-  void Listen() {
+  void Listen(std::shared_ptr<MessageLanes> lanes) {
+    messages_ = std::move(lanes);
     listener_->Start([weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
       if (const auto self = weak.lock()) self->Accept(std::move(socket));
     });
@@ -37,11 +37,12 @@ class SocketPlaneCore final : public PlaneCore {
     for (Visitor& visitor : visitors_) visitor.connection->Close();
     visitors_.clear();
     redials_.clear();
-    for (auto& [peer, dial] : lane_dials_) {
-      if (dial.connection != nullptr) dial.connection->Close();
-    }
-    lane_dials_.clear();
     PlaneCore::Shutdown();
+  }
+
+  // The lane that `attempt` has made is lost; where the other side dials, it does so again.
+  void LaneLost(PeerId id, uint64_t attempt) {
+    if (CurrentLane(id, attempt) != nullptr) RedialLane(id);
   }
 
  private:
@@ -50,18 +51,18 @@ class SocketPlaneCore final : public PlaneCore {
     uint64_t attempt;                            // tells an old attempt's callbacks from those of the present one
     std::shared_ptr<DataConnection> connection;  // null while it is being dialled
   };
+  // How far the lane to a peer is, where this side dials.
+  struct LaneLink {
+    uint64_t attempt;
+    std::shared_ptr<DataConnection> connection;  // until its socket is given to `messages_`
+    std::unique_ptr<asio::steady_timer> redial;
+  };
   // An accepted connection that is not let in yet.
   struct Visitor {
     std::shared_ptr<DataConnection> connection;
     std::optional<DataHello> hello;
   };
   using Visitors = std::list<Visitor>;
-  // On the way to a lane that this side makes.
-  struct LaneDial {
-    uint64_t attempt = 0;
-    std::shared_ptr<DataConnection> connection;  // whose answer is awaited
-    std::unique_ptr<asio::steady_timer> again;
-  };
 
   std::shared_ptr<SocketPlaneCore> Self() { return std::static_pointer_cast<SocketPlaneCore>(shared_from_this()); }
 
@@ -86,83 +87,18 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
   void PeerSet(Peer& peer) override {
-    if (HasLane(peer)) {
-      lanes_.Know(peer.id);
-      if (Dials(peer)) DialLane(peer);
-    }
     for (auto it = visitors_.begin(); it != visitors_.end();) {
       const auto visitor = it++;
       if (visitor->hello.has_value() && visitor->hello->from == peer.id) TryAdmit(visitor);
     }
+    if (Dials(peer) && HasLane(peer.id)) DialLane(peer);
   }
 
-  void PeerGone(Peer& peer, const absl::Status& why) override {
-    const auto dial = lane_dials_.find(peer.id);
-    if (dial != lane_dials_.end()) {
-      if (dial->second.connection != nullptr) dial->second.connection->Close();
-      lane_dials_.erase(dial);
-    }
-    lanes_.Forget(peer.id, why);
-  }
-
-  // ---- messages
-
-  // Only workers have anything to say to one another.
-  bool HasLane(const Peer& peer) const { return peer.id != kControllerPeer && self() != kControllerPeer; }
-
-  void DialLane(Peer& peer) {
-    LaneDial& dial = lane_dials_[peer.id];
-    dial.attempt = ++attempts_;
-    dial.again = nullptr;
-    Connect(&io_, peer.address, options_.dial_timeout,
-            [self = Self(), id = peer.id, attempt = dial.attempt](absl::StatusOr<Socket> socket) {
-              self->LaneDialled(id, attempt, std::move(socket));
-            });
-  }
-
-  LaneDial* CurrentLaneDial(PeerId id, uint64_t attempt) {
-    const auto found = lane_dials_.find(id);
-    return found != lane_dials_.end() && found->second.attempt == attempt && Find(id) != nullptr ? &found->second
-                                                                                                 : nullptr;
-  }
-
-  void LaneDialled(PeerId id, uint64_t attempt, absl::StatusOr<Socket> socket) {
-    LaneDial* const dial = CurrentLaneDial(id, attempt);
-    if (dial == nullptr) return;
-    if (!socket.ok()) return DialLaneLater(id);
-    dial->connection = std::make_shared<DataConnection>(io_, *std::move(socket));
-    const DataHello hello{.from = self(), .to = id, .key = Find(id)->key, .lane = DataLane::kMessages};
-    if (!dial->connection->SayHello(hello).ok()) return DialLaneLater(id);
-    dial->connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> answer) {
-      if (self->CurrentLaneDial(id, attempt) != nullptr) self->LaneAnswered(id, std::move(answer));
-    });
-  }
-
-  void LaneAnswered(PeerId id, absl::StatusOr<DataHello> hello) {
-    const bool good = hello.ok() && hello->refusal == absl::StatusCode::kOk && hello->from == id &&
-                      hello->to == self() && SameKey(hello->key, Find(id)->key) && hello->lane == DataLane::kMessages;
-    if (!good) return DialLaneLater(id);
-    const std::shared_ptr<DataConnection> connection = std::move(lane_dials_[id].connection);
-    JoinLane(id, *connection);
-  }
-
-  void DialLaneLater(PeerId id) {
-    LaneDial& dial = lane_dials_[id];
-    if (dial.connection != nullptr) dial.connection->Close();
-    dial.connection = nullptr;
-    dial.again = std::make_unique<asio::steady_timer>(io_.context(), absl::ToChronoNanoseconds(options_.redial_delay));
-    dial.again->async_wait([self = Self(), id, attempt = dial.attempt](asio::error_code error) {
-      if (!error && self->CurrentLaneDial(id, attempt) != nullptr) self->DialLane(*self->Find(id));
-    });
-  }
-
-  void JoinLane(PeerId id, DataConnection& connection) {
-    lanes_.Attach(id, connection.Release(), [self = Self(), id] {
-      self->io_.Post([self, id] {
-        Peer* const peer = self->Find(id);
-        if (peer != nullptr && self->Dials(*peer)) self->DialLaneLater(id);
-      });
-    });
+  void PeerGone(Peer& peer) override {
+    const auto it = lanes_.find(peer.id);
+    if (it == lanes_.end()) return;
+    if (it->second.connection != nullptr) it->second.connection->Close();
+    lanes_.erase(it);
   }
 
   // ---- this side dials
@@ -191,17 +127,23 @@ class SocketPlaneCore final : public PlaneCore {
     const absl::Status said = connection->SayHello({.from = self(), .to = id, .key = peer->key});
     if (!said.ok()) return Fail(*peer, said);
     connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
-      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, std::move(hello));
+      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, hello);
     });
   }
 
-  void Answered(Peer& peer, uint64_t attempt, absl::StatusOr<DataHello> hello) {
-    absl::Status status = hello.status();
-    if (hello.ok() && hello->refusal != absl::StatusCode::kOk) {
-      status = absl::Status(hello->refusal, "it refuses the connection; its log says why");
-    } else if (hello.ok() && (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key))) {
-      status = absl::PermissionDeniedError("somebody else listens there");
+  absl::Status CheckAnswer(const Peer& peer, DataLane lane, const absl::StatusOr<DataHello>& hello) const {
+    if (!hello.ok()) return hello.status();
+    if (hello->refusal != absl::StatusCode::kOk) {
+      return absl::Status(hello->refusal, "it refuses the connection; its log says why");
     }
+    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) || hello->lane != lane) {
+      return absl::PermissionDeniedError("somebody else listens there");
+    }
+    return absl::OkStatus();
+  }
+
+  void Answered(Peer& peer, uint64_t attempt, const absl::StatusOr<DataHello>& hello) {
+    const absl::Status status = CheckAnswer(peer, DataLane::kStreams, hello);
     if (status.ok()) return Join(peer, attempt, links_[peer.id].connection);
     Log(LogLevel::kWarning, absl::StrCat("no data connection to peer ", static_cast<int>(peer.id), " at ", peer.address,
                                          ": ", status.ToString()));
@@ -228,6 +170,71 @@ class SocketPlaneCore final : public PlaneCore {
     });
   }
 
+  // ---- this side dials the lane of messages: at once, and without a word as long as it fails
+
+  // Only workers have messages for each other.
+  bool HasLane(PeerId id) const { return id != kControllerPeer && self() != kControllerPeer; }
+
+  void DialLane(Peer& peer) {
+    const uint64_t attempt = ++attempts_;
+    lanes_[peer.id] = {.attempt = attempt};
+    Connect(&io_, peer.address, options_.dial_timeout,
+            [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
+              if (Peer* const peer = self->CurrentLane(id, attempt)) self->LaneDialled(*peer, std::move(socket));
+            });
+  }
+
+  Peer* CurrentLane(PeerId id, uint64_t attempt) {
+    const auto it = lanes_.find(id);
+    return it != lanes_.end() && it->second.attempt == attempt ? Find(id) : nullptr;
+  }
+
+  void LaneDialled(Peer& peer, absl::StatusOr<Socket> socket) {
+    if (!socket.ok()) return LaneFailed(peer, socket.status());
+    LaneLink& link = lanes_[peer.id];
+    link.connection = std::make_shared<DataConnection>(io_, *std::move(socket));
+    const absl::Status said =
+        link.connection->SayHello({.from = self(), .to = peer.id, .key = peer.key, .lane = DataLane::kMessages});
+    if (!said.ok()) return LaneFailed(peer, said);
+    link.connection->HearHello(options_.dial_timeout,
+                               [self = Self(), id = peer.id, attempt = link.attempt](absl::StatusOr<DataHello> hello) {
+                                 if (Peer* const peer = self->CurrentLane(id, attempt))
+                                   self->LaneAnswered(*peer, hello);
+                               });
+  }
+
+  void LaneAnswered(Peer& peer, const absl::StatusOr<DataHello>& hello) {
+    const absl::Status status = CheckAnswer(peer, DataLane::kMessages, hello);
+    if (!status.ok()) return LaneFailed(peer, status);
+    LaneLink& link = lanes_[peer.id];
+    AttachLane(peer, link.attempt, std::exchange(link.connection, nullptr));
+  }
+
+  void LaneFailed(Peer& peer, const absl::Status& why) {
+    Log(LogLevel::kDebug, absl::StrCat("no lane of messages to peer ", static_cast<int>(peer.id), " at ", peer.address,
+                                       ": ", why.ToString()));
+    RedialLane(peer.id);
+  }
+
+  void AttachLane(const Peer& peer, uint64_t attempt, const std::shared_ptr<DataConnection>& connection) {
+    const absl::StatusOr<int> fd = connection->Release();
+    if (fd.ok()) {
+      messages_->Attach(peer.id, peer.address, peer.key, attempt, *fd);
+    } else {
+      LaneLost(peer.id, attempt);
+    }
+  }
+
+  void RedialLane(PeerId id) {
+    LaneLink& link = lanes_[id];
+    if (link.connection != nullptr) std::exchange(link.connection, nullptr)->Close();
+    link.redial = std::make_unique<asio::steady_timer>(io_.context(), absl::ToChronoNanoseconds(options_.redial_delay));
+    link.redial->async_wait([self = Self(), id, attempt = link.attempt](asio::error_code error) {
+      Peer* const peer = error ? nullptr : self->CurrentLane(id, attempt);
+      if (peer != nullptr) self->DialLane(*peer);
+    });
+  }
+
   // ---- the other side dials
 
   void Accept(Socket socket) {
@@ -249,6 +256,9 @@ class SocketPlaneCore final : public PlaneCore {
     if (peer == nullptr) return absl::NotFoundError("that peer is not known here");
     if (Dials(*peer)) return absl::InvalidArgumentError("in this pair it is this side that connects");
     if (!SameKey(hello.key, peer->key)) return absl::PermissionDeniedError("it shows a wrong key");
+    if (hello.lane == DataLane::kMessages && !HasLane(peer->id)) {
+      return absl::InvalidArgumentError("messages are only for workers");
+    }
     return absl::OkStatus();
   }
 
@@ -264,9 +274,9 @@ class SocketPlaneCore final : public PlaneCore {
     const DataLane lane = hello.lane;
     visitors_.erase(visitor);
     if (lane == DataLane::kMessages) {
-      const DataHello answer{.from = self(), .to = peer.id, .key = peer.key, .lane = lane};
-      if (!connection->SayHello(answer).ok()) return connection->Close();
-      return JoinLane(peer.id, *connection);
+      const DataHello welcome{.from = self(), .to = peer.id, .key = peer.key, .lane = lane};
+      if (!connection->SayHello(welcome).ok()) return connection->Close();
+      return AttachLane(peer, ++attempts_, connection);
     }
     const bool had_connection = peer.mux.connected();
     Disconnect(peer);
@@ -284,14 +294,18 @@ class SocketPlaneCore final : public PlaneCore {
     const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
     const std::optional<DataHello> hello = visitor->hello;
     visitors_.erase(visitor);
-    // Who left before saying a word is nobody's concern.
-    Log(hello.has_value() || why.code() != absl::StatusCode::kUnavailable ? LogLevel::kWarning : LogLevel::kDebug,
+    // Who left before saying a word is nobody's concern, nor who keeps asking for messages from where they are not
+    // known.
+    const bool quiet = hello.has_value()
+                           ? hello->lane == DataLane::kMessages && why.code() == absl::StatusCode::kNotFound
+                           : why.code() == absl::StatusCode::kUnavailable;
+    Log(quiet ? LogLevel::kDebug : LogLevel::kWarning,
         absl::StrCat("refused a data connection from ", connection->peer_name(),
                      hello.has_value() ? absl::StrCat(", peer ", static_cast<int>(hello->from)) : "", ": ",
                      why.ToString()));
     // The key is not said to whom is refused.
     if (hello.has_value()) {
-      (void)connection->SayHello({.from = self(), .to = hello->from, .refusal = why.code()});
+      (void)connection->SayHello({.from = self(), .to = hello->from, .refusal = why.code(), .lane = hello->lane});
     }
     connection->Close();
   }
@@ -315,13 +329,13 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
   IoThread& io_;
-  MessageLanes& lanes_;  // not touched after Shutdown
   std::shared_ptr<SocketListener> listener_;
   const SocketDataPlaneOptions options_;
   absl::flat_hash_map<PeerId, Connected> links_;
+  absl::flat_hash_map<PeerId, LaneLink> lanes_;
+  std::shared_ptr<MessageLanes> messages_;
   Visitors visitors_;  // oldest first
   absl::flat_hash_map<PeerId, std::unique_ptr<asio::steady_timer>> redials_;
-  absl::flat_hash_map<PeerId, LaneDial> lane_dials_;
   uint64_t attempts_ = 0;
 };
 
@@ -331,27 +345,56 @@ absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const So
   auto io = std::make_unique<IoThread>("data-plane");
   ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener, SocketListener::Listen(io.get(), options.listen_address));
   std::string address = listener->address();
-  auto lanes = std::make_unique<MessageLanes>(options.message_patience);
-  auto core = std::make_shared<SocketPlaneCore>(*io, *lanes, std::move(listener), options);
-  core->Listen();
+  auto core = std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
+  ASSIGN_OR_RETURN(std::shared_ptr<MessageLanes> lanes,
+                   MessageLanes::Start(
+                       [io = io.get(), weak = std::weak_ptr<SocketPlaneCore>(core)](PeerId peer, uint64_t attempt) {
+                         io->Post([weak, peer, attempt] {
+                           if (const auto core = weak.lock()) core->LaneLost(peer, attempt);
+                         });
+                       },
+                       options.max_waiting_message_bytes));
+  core->Listen(lanes);
   return std::unique_ptr<SocketDataPlane>(
-      new SocketDataPlane(std::move(io), std::move(lanes), std::move(core), std::move(address)));
+      new SocketDataPlane(std::move(io), std::move(core), std::move(lanes), options.self, std::move(address)));
 }
 
-SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::unique_ptr<MessageLanes> lanes,
-                                 std::shared_ptr<PlaneCore> core, std::string listen_address)
+SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
+                                 std::shared_ptr<MessageLanes> lanes, PeerId self, std::string listen_address)
     : PostingDataPlane(*io, std::move(core)),
       io_(std::move(io)),
+      listen_address_(std::move(listen_address)),
       lanes_(std::move(lanes)),
-      listen_address_(std::move(listen_address)) {}
+      self_(self) {}
 
 SocketDataPlane::~SocketDataPlane() {
-  lanes_->SetHandler(nullptr);
   Stop();
+  lanes_->Stop();
 }
 
 void SocketDataPlane::SetSelf(PeerId self) {
+  MutexLock lock(&peers_mutex_);
+  if (std::exchange(self_, self) != self) lanes_->DropAll();
   io_->Post([core = core(), self] { core->SetSelf(self); });
 }
+
+void SocketDataPlane::SetPeer(PeerId peer, std::string address, uint64_t key) {
+  MutexLock lock(&peers_mutex_);
+  // Only workers have messages for each other.
+  if (peer != kControllerPeer && self_ != kControllerPeer) lanes_->SetPeer(peer, address, key);
+  PostingDataPlane::SetPeer(peer, std::move(address), key);
+}
+
+void SocketDataPlane::DropPeer(PeerId peer) {
+  MutexLock lock(&peers_mutex_);
+  lanes_->DropPeer(peer);
+  PostingDataPlane::DropPeer(peer);
+}
+
+void SocketDataPlane::SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) {
+  lanes_->Send(peer, parts);
+}
+
+void SocketDataPlane::SetMessageHandler(MessageHandler* handler) { lanes_->SetHandler(handler); }
 
 }  // namespace causeway
