@@ -40,6 +40,10 @@ sim: build ## run SIM_SEEDS seeds of the simulator
 bench: build ## run the benchmarks
 	@$(PYTHON) bench/run.py
 
+.PHONY: bench-spmd
+bench-spmd: build ## one program over several processes, beside multi-controller JAX (ARGS="--only psum")
+	@$(PYTHON) bench/run_spmd.py $(ARGS)
+
 .PHONY: soak
 soak: build ## run mixed work for SOAK_MINUTES (3), and see that nothing grows
 	@$(PYTHON) tests/soak/run.py --minutes $(or $(SOAK_MINUTES),3)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +14,19 @@ _START_S = 120
 
 class Cluster:
     """A controller and its workers on this machine. `over_tcp`: bulk data take the loopback, as between hosts;
-    otherwise unix sockets, as `causeway up` has it."""
+    otherwise unix sockets, as `causeway up` has it. `flags`: more of the controller's."""
 
-    def __init__(self, name: str, binary: Path, folder: Path, *, workers: int, devices: int, over_tcp: bool):
+    def __init__(
+        self,
+        name: str,
+        binary: Path,
+        folder: Path,
+        *,
+        workers: int,
+        devices: int,
+        over_tcp: bool,
+        flags: Sequence[str | Path] = (),
+    ):
         self.name = name
         self.client_address = f"unix:{folder}/client.sock"
         self._binary = binary
@@ -36,6 +47,7 @@ class Cluster:
             "controller",
             *("controller", "--client-address", self.client_address, "--control-address", self._control),
             *("--data-address", data_address("controller")),
+            *flags,
         )
         self.workers = [
             start(

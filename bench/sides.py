@@ -91,9 +91,17 @@ class Process:
         if self._process.poll() is not None:
             raise self._ended()
 
+    def hang_up(self):
+        """Closes its stdin, and does not wait for what that does."""
+        self._process.stdin.close()
+
+    def kill(self):
+        """Ends the process at once."""
+        self._process.kill()
+
     def stop(self):
         """Ends the process, by force if that takes long."""
-        self._process.stdin.close()
+        self.hang_up()
         if not self._ends_with_stdin:
             self._process.terminate()
         try:

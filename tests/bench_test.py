@@ -18,8 +18,8 @@ BUILD = ROOT / "build" / "release"
 pytestmark = pytest.mark.skipif(not BUILD.is_dir(), reason="needs the release build: make build")
 
 
-def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "bench" / "run.py", *arguments]
+def _run(*arguments: str | Path, program: str = "run.py") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "bench" / program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
@@ -74,6 +74,28 @@ def test_a_missing_build_is_an_error_that_says_what_to_do(tmp_path: Path) -> Non
     assert ran.returncode == 1
     assert "make build" in ran.stderr
     assert "RESULT" not in ran.stdout
+
+
+def test_a_quick_benchmark_of_programs_over_processes_ends_with_a_well_formed_result(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    ran = _run("--quick", "--json", file, program="run_spmd.py")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    word, _, text = ran.stdout.splitlines()[-1].partition(" ")
+    assert word == "RESULT"
+    result = json.loads(text)
+    for name in (
+        *(
+            f"psum{how}_{what}_{shape}"
+            for how in ("", "_wait", "_fused")
+            for what in ("ratio", "us", "peer_us")
+            for shape in ("2x2", "4x2")
+        ),
+        *("allreduce64m_ratio", "allreduce64m_bytes_per_s", "step_ratio", "step_s", "step_peer_s"),
+        *("compile_cold_ratio", "compile_cold_s", "compile_warm_s", "compile_peer_s"),
+    ):
+        assert math.isfinite(result[name]), name
+        assert result[name] > 0, name
+    assert json.loads(file.read_text(encoding="utf-8"))["result"] == result
 
 
 def test_a_section_that_does_not_exist_is_a_usage_error() -> None:

@@ -67,6 +67,25 @@ void AddTimeouts(CLI::App& sub, TimeoutFlags& flags) {
       ->capture_default_str();
 }
 
+void AddPrograms(CLI::App& sub, ProgramFlags& flags) {
+  sub.add_option("--program-cache", flags.cache_directory,
+                 "Folder where compiled programs of several workers are kept for later controllers; none: nowhere")
+      ->envname("CAUSEWAY_PROGRAM_CACHE")
+      ->capture_default_str();
+  sub.add_option("--program-cache-size", flags.cache_bytes, "How much it may hold, such as 4GiB")
+      ->envname("CAUSEWAY_PROGRAM_CACHE_SIZE")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->capture_default_str();
+  sub.add_option(
+         "--collectives", flags.collectives,
+         "Who carries out a program's collectives: auto (the plugin within a worker, the workers between them), "
+         "host (always the workers)")
+      ->envname("CAUSEWAY_COLLECTIVES")
+      ->check(CLI::IsMember({"auto", "host"}))
+      ->capture_default_str();
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -106,6 +125,7 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
                   "Folder shared with clients through which they may hand over large arrays")
       ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
   AddPressure(*sub, flags.pressure);
+  AddPrograms(*sub, flags.programs);
 }
 
 void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
@@ -166,6 +186,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
                   "Write one JSON line to this file descriptor when ready (for a parent process)");
   sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for all workers")->capture_default_str();
   AddPressure(*sub, flags.pressure);
+  AddPrograms(*sub, flags.programs);
 }
 
 void AddStatus(CLI::App& app, StatusFlags& flags) {
@@ -179,7 +200,9 @@ void AddStatus(CLI::App& app, StatusFlags& flags) {
       ->capture_default_str();
   sub->add_option("--token-file", flags.token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
       ->envname("CAUSEWAY_TOKEN_FILE");
-  sub->add_flag("--json", flags.json, "For programs");
+  sub->add_flag("--json", flags.json, "For scripts");
+  sub->add_flag("--programs", flags.programs,
+                "Also each program: launches, and what its collectives sent between workers and islands");
   sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for an answer")->capture_default_str();
 }
 

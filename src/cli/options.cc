@@ -19,6 +19,13 @@ constexpr size_t kMaxTokenBytes = 4096;
 
 }  // namespace
 
+std::string ProgramFlags::DefaultProgramCache() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache != '\0') return absl::StrCat(cache, "/causeway/programs");
+  const char* home = std::getenv("HOME");
+  return home == nullptr || *home == '\0' ? "none" : absl::StrCat(home, "/.cache/causeway/programs");
+}
+
 absl::Status CheckTimeouts(const TimeoutFlags& flags) {
   if (flags.heartbeat_timeout_s > flags.heartbeat_s) return absl::OkStatus();
   return absl::InvalidArgumentError("--heartbeat-timeout must be longer than --heartbeat");

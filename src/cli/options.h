@@ -36,6 +36,15 @@ struct TimeoutFlags {
   double client_timeout_s = 240;
 };
 
+// How programs are compiled, of both too.
+struct ProgramFlags {
+  std::string cache_directory = DefaultProgramCache();  // "none": nowhere
+  int64_t cache_bytes = int64_t{4} << 30;
+  std::string collectives = "auto";  // or "host"
+
+  static std::string DefaultProgramCache();
+};
+
 // INVALID_ARGUMENT unless a worker is asked whether it is there before it is given up.
 absl::Status CheckTimeouts(const TimeoutFlags& flags);
 
@@ -50,6 +59,7 @@ struct ControllerFlags {
   std::string large_transfer_directory;
   TimeoutFlags timeouts;
   PressureFlags pressure;
+  ProgramFlags programs;
 };
 
 struct UpFlags {
@@ -66,12 +76,14 @@ struct UpFlags {
   double timeout_s = 120;
   TimeoutFlags timeouts;
   PressureFlags pressure;
+  ProgramFlags programs;
 };
 
 struct StatusFlags {
   std::string control_address = kDefaultControlAddress;
   std::string token_file;
   bool json = false;
+  bool programs = false;
   double timeout_s = 5;
 };
 

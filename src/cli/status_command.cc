@@ -141,13 +141,27 @@ std::string StatusTable(const proto::ClusterStatus& status) {
   return out;
 }
 
+std::string ProgramTable(const proto::ClusterStatus& status) {
+  std::string out = absl::StrFormat("\n%-8s %-28s %8s %8s %8s %10s %10s %14s %14s\n", "session", "program", "devices",
+                                    "workers", "islands", "compiled", "launches", "between workers", "islands");
+  for (const auto& program : status.programs()) {
+    absl::StrAppendFormat(&out, "%-8d %-28s %8d %8d %8d %8d ms %10d %14s %14s\n", program.session(),
+                          PrintableUtf8(program.name()), program.devices(), program.workers(), program.islands(),
+                          program.compile_us() / 1000, program.launches(), Bytes(program.worker_bytes()),
+                          Bytes(program.island_bytes()));
+  }
+  return out;
+}
+
 std::string StatusJson(const proto::ClusterStatus& status) { return ToJson(status).dump(2); }
 
 absl::Status RunStatus(const StatusFlags& flags) {
   ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
   ASSIGN_OR_RETURN(const proto::ClusterStatus status,
                    QueryStatus(flags.control_address, token, absl::Seconds(flags.timeout_s)));
-  std::fputs(flags.json ? (StatusJson(status) + "\n").c_str() : StatusTable(status).c_str(), stdout);
+  std::string text = flags.json ? StatusJson(status) + "\n" : StatusTable(status);
+  if (flags.programs && !flags.json) text += ProgramTable(status);
+  std::fputs(text.c_str(), stdout);
   return absl::OkStatus();
 }
 

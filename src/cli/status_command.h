@@ -19,6 +19,7 @@ absl::StatusOr<proto::ClusterStatus> QueryStatus(const std::string& control_addr
 
 // The status as a table for people, and as JSON for programs (field names as in control.proto).
 std::string StatusTable(const proto::ClusterStatus& status);
+std::string ProgramTable(const proto::ClusterStatus& status);  // of each session's programs
 std::string StatusJson(const proto::ClusterStatus& status);
 
 // The subcommand: prints to stdout.

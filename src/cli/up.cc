@@ -111,13 +111,18 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
       {"--upload-in-flight", flags.pressure.upload_in_flight_bytes},
       {"--host-memory", flags.pressure.host_memory_bytes},
       {"--spill", flags.pressure.spill_bytes},
+      {"--program-cache-size", flags.programs.cache_bytes},
   };
   for (const auto& [flag, value] : limits) {
     arguments.push_back(flag);
     arguments.push_back(absl::StrCat(value));
   }
-  arguments.push_back("--spill-dir");
-  arguments.push_back(flags.pressure.spill_directory);
+  for (const auto& [flag, value] : {std::pair("--spill-dir", flags.pressure.spill_directory),
+                                    std::pair("--program-cache", flags.programs.cache_directory),
+                                    std::pair("--collectives", flags.programs.collectives)}) {
+    arguments.push_back(flag);
+    arguments.push_back(value);
+  }
   return arguments;
 }
 

@@ -1,6 +1,7 @@
 #include "controller/cluster.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,6 +75,12 @@ absl::StatusOr<WorkerSlot*> Cluster::Join(const proto::Hello& hello, LinkId link
   return &slot;
 }
 
+int Placement::IndexOf(WorkerId worker) const {
+  const auto found = std::lower_bound(by_id.begin(), by_id.end(), worker,
+                                      [this](int place, WorkerId wanted) { return workers[place] < wanted; });
+  return found != by_id.end() && workers[*found] == worker ? *found : -1;
+}
+
 void Cluster::Leave(WorkerSlot& slot, absl::Status why) {
   slot.alive = false;
   slot.full = false;
@@ -127,7 +134,12 @@ std::shared_ptr<const Placement> Cluster::PlacementOf(const std::vector<DeviceId
   std::weak_ptr<const Placement>& entry = placements_[devices];
   std::shared_ptr<const Placement> placement = entry.lock();
   if (placement == nullptr) {
-    placement = std::make_shared<const Placement>(Placement{devices, WorkersOf(devices)});
+    Placement made{devices, WorkersOf(devices), {}};
+    made.by_id.resize(made.workers.size());
+    std::iota(made.by_id.begin(), made.by_id.end(), 0);
+    std::sort(made.by_id.begin(), made.by_id.end(),
+              [&made](int a, int b) { return made.workers[a] < made.workers[b]; });
+    placement = std::make_shared<const Placement>(std::move(made));
     entry = placement;
   }
   return placement;

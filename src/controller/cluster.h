@@ -47,8 +47,12 @@ struct WorkerSlot {
 // Devices in some order, with the workers that own them. Equal ones are the same object, so that a launch compares
 // pointers where its arguments' devices are to be its own, and nothing walks over devices to find their workers.
 struct Placement {
+  // The place of `worker` in `workers`, or -1. O(log workers).
+  int IndexOf(WorkerId worker) const;
+
   std::vector<DeviceId> devices;
-  absl::InlinedVector<WorkerId, 2> workers;  // each once
+  absl::InlinedVector<WorkerId, 2> workers;  // each once, in the order of their first devices
+  absl::InlinedVector<int, 2> by_id;         // places in `workers`, by ascending WorkerId
 };
 
 class Cluster {

@@ -1,6 +1,7 @@
 #include "controller/core.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -114,6 +115,7 @@ ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 ControllerCore::Impl::Impl(ControllerOptions options)
     : options_(std::move(options)),
       cluster_(options_.key_seed),
+      cache_(options_.program_cache_bytes),
       started_(absl::InfinitePast()),
       next_ping_(absl::InfinitePast()) {}
 
@@ -210,6 +212,12 @@ void ControllerCore::Impl::Send(WorkerId worker, const proto::ToWorker& message)
 absl::Status ControllerCore::Impl::Lost(const WorkerSlot& slot) const {
   return absl::DataLossError(absl::StrCat(slot.Describe(), " is lost: ", slot.lost_because.message(),
                                           ". What lived there is gone; the devices return with the worker"));
+}
+
+absl::Status ControllerCore::Impl::CheckAlive(const Placement& placement) const {
+  absl::Status status;
+  for (WorkerId worker : placement.workers) status.Update(CheckAlive(worker));
+  return status;
 }
 
 absl::Status ControllerCore::Impl::CheckAlive(WorkerId worker) const {
@@ -328,7 +336,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   LoseArrays(slot, lost);
   std::vector<LaunchNumber> launches;
   for (const auto& [number, launch] : launches_) {
-    if (launch.worker == slot.id) launches.push_back(number);
+    if (launch.WaitsFor(slot.id)) launches.push_back(number);
   }
   std::sort(launches.begin(), launches.end());
   for (LaunchNumber number : launches) {
@@ -365,10 +373,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     });
     return requests;
   };
-  for (const auto& [id, compile] : compiles_) {
-    if (compile.worker == slot.id) FindSession(compile.request.session)->programs.erase(id);
-  }
-  for (RequestHeader request : take(compiles_)) out_->ReplyCompiled(request, lost);
+  FailCompiles(slot.id, lost);
   for (RequestHeader request : take(fetches_)) out_->ReplyFetched(request, lost);
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
@@ -520,8 +525,32 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     }
     out.set_arrays(arrays);
     out.set_array_bytes(bytes);
+    AddPrograms(*session, status);
   }
   return status;
+}
+
+void ControllerCore::Impl::AddPrograms(const Session& session, proto::ClusterStatus& status) const {
+  std::vector<const Program*> programs;
+  for (const auto& [id, program] : session.programs) {
+    if (program.compiled) programs.push_back(&program);
+  }
+  std::sort(programs.begin(), programs.end(),
+            [](const Program* a, const Program* b) { return a->view->id < b->view->id; });
+  for (const Program* program : programs) {
+    proto::ClusterStatus::Program& out = *status.add_programs();
+    out.set_session(Raw(session.id));
+    out.set_name(program->view->info.name());
+    out.set_devices(static_cast<int64_t>(program->view->devices.size()));
+    out.set_workers(static_cast<int64_t>(program->placement->workers.size()));
+    std::set<std::string> islands;
+    for (WorkerId worker : program->placement->workers) islands.insert(cluster_.slot(worker).hello.island());
+    out.set_islands(static_cast<int64_t>(islands.size()));
+    out.set_launches(program->launches);
+    out.set_worker_bytes(program->worker_bytes);
+    out.set_island_bytes(program->island_bytes);
+    out.set_compile_us(program->compile_us);
+  }
 }
 
 ControllerCounts ControllerCore::Impl::Counts() const {

@@ -30,6 +30,11 @@ struct ControllerOptions {
   uint64_t key_seed = 0;     // of the data plane's keys: random when live
   LoadLimits limits;
 
+  // Who carries out the collectives of a program whose devices all belong to one worker. (Of others: the workers.)
+  bool host_collectives = false;
+  int64_t program_cache_bytes = int64_t{256} << 20;  // of compiled programs in memory
+  bool program_store = false;                        // LookUpProgram and KeepProgram reach further ones
+
   // Clients wait until so many workers have joined, for at most `workers_patience` after the start: whoever connects
   // gets the devices that are there, and for good.
   int expected_workers = 1;

@@ -6,13 +6,16 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "controller/cluster.h"
 #include "controller/copy_plan.h"
 #include "controller/core.h"
+#include "controller/program_cache.h"
 #include "controller/session.h"
 
 namespace causeway {
@@ -44,6 +47,7 @@ class ControllerCore::Impl {
   void On(QueryProgram& e);
   void On(WorkerFrame& e);
   void On(LinkClosed& e);
+  void On(ProgramLookedUp& e);
   void On(LinkFull& e);
   void On(Tick& e);
 
@@ -64,13 +68,27 @@ class ControllerCore::Impl {
   Cluster cluster_;
 
  private:
-  // A launch that its workers have not reported yet.
+  // A launch that not all of its workers have reported yet.
   struct PendingLaunch {
     std::shared_ptr<Future> future;
     SessionId session;
     std::shared_ptr<const ProgramView> program;
-    WorkerId worker;
+    std::shared_ptr<const Placement> placement;
     int64_t bytes = 0;
+    std::vector<bool> reported = {};  // by place in placement->workers
+    bool failed = false;              // and the other workers were told
+
+    // Counts the report of `worker`. False: it is none of the gang, or has reported before.
+    bool Report(WorkerId worker) {
+      const int place = placement->IndexOf(worker);
+      if (place < 0 || reported[place]) return false;
+      reported[place] = true;
+      return true;
+    }
+    bool WaitsFor(WorkerId worker) const {
+      const int place = placement->IndexOf(worker);
+      return place >= 0 && !reported[place];
+    }
 
     Load::Item load() const { return {program->devices.front(), bytes}; }
   };
@@ -85,7 +103,7 @@ class ControllerCore::Impl {
 
   struct PendingCompile {
     RequestHeader request;
-    WorkerId worker;
+    int waiting_for = 0;  // workers that still have to say that they have it; 0: for the program store
   };
   struct PendingFetch {
     RequestHeader request;
@@ -102,6 +120,7 @@ class ControllerCore::Impl {
   };
 
   // --- core.cc
+  void AddPrograms(const Session& session, proto::ClusterStatus& status) const;
   bool AnyAlive() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
@@ -162,14 +181,29 @@ class ControllerCore::Impl {
 
   // --- core_programs.cc
   absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
-  void SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e);
+  void SendLaunch(const Placement& placement, LaunchNumber number, const LaunchProgram& e);
+  // Tells those of the program's workers that do not know of it, and are there.
   void TellProgram(Program& program);
-  void SendDropProgram(WorkerId worker, ProgramId id);
+  void TellProgram(Program& program, int place);
+  // Whether all of its workers know of it, in their present lives.
+  bool IsTold(const Program& program) const;
+  absl::Status CheckAlive(const Placement& placement) const;
+  void DropFromWorkers(const Program& program);
+  proto::Gang GangOf(const std::vector<DeviceId>& devices) const;
+  // The compiler of one of the gang's workers is to make it.
+  void CompileForGang(Program& program, PendingCompile& pending);
+  // All of the gang's workers are to load what was compiled, but `compiler`, which has it.
+  void LoadOnGang(Program& program, PendingCompile& pending, std::optional<WorkerId> compiler);
+  void EndCompile(ProgramId id, const absl::Status& status);
+  // Compiles that wait for the lost worker end.
+  void FailCompiles(WorkerId lost_worker, const absl::Status& lost);
   void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
   void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
+  void CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
 
+  ProgramCache cache_;
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   absl::flat_hash_map<LaunchNumber, PendingLaunch> launches_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/saturate.h"
 #include "base/status_macros.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
@@ -79,72 +80,167 @@ void ControllerCore::Impl::On(CompileProgram& e) {
     if (std::set<DeviceId>(e.devices.begin(), e.devices.end()).size() != e.devices.size()) {
       return absl::InvalidArgumentError("the device assignment names a device twice");
     }
-    const auto workers = cluster_.WorkersOf(e.devices);
-    if (workers.size() > 1) {
-      std::vector<std::string> names;
-      for (WorkerId worker : workers) names.push_back(cluster_.slot(worker).Describe());
-      return absl::UnimplementedError(absl::StrCat(
-          "a program over devices of several workers cannot run yet: this one spans ", absl::StrJoin(names, ", "),
-          ". Make its mesh of the devices of one worker (devices with the same `virtual_task_index`), and move arrays "
-          "between workers with jax.device_put"));
-    }
     return absl::OkStatus();
   };
   if (absl::Status ok = check(); !ok.ok()) return out_->ReplyCompiled(e.request, ok);
   Program& program = session.programs[e.program];
   program.placement = cluster_.PlacementOf(e.devices);
-  program.worker = program.placement->workers.front();
+  program.told.resize(program.placement->workers.size());
   program.compile.set_program(Raw(e.program));
   program.compile.set_format(std::move(e.format));
   program.compile.set_code(std::move(e.code));
   program.compile.set_options(std::move(e.options));
-  for (DeviceId device : e.devices) program.compile.add_devices(cluster_.Find(device)->local_index);
   auto view = std::make_shared<ProgramView>();
   view->id = e.program;
   view->devices = std::move(e.devices);
   program.view = std::move(view);
-  compiles_[e.program] = PendingCompile{e.request, program.worker};
+  PendingCompile& pending = compiles_[e.program];
+  pending.request = e.request;
+  const bool gang =
+      program.placement->workers.size() > 1 || (options_.host_collectives && program.view->devices.size() > 1);
+  if (!gang) {
+    pending.waiting_for = 1;
+    return TellProgram(program);
+  }
+  program.gang = std::make_shared<const proto::Gang>(GangOf(program.view->devices));
+  program.cache_key = ProgramCache::Key(program.compile, static_cast<int>(program.view->devices.size()),
+                                        cluster_.slot(program.placement->workers.front()).hello.plugin());
+  program.portable = cache_.Find(program.cache_key);
+  if (program.portable != nullptr) return LoadOnGang(program, pending, std::nullopt);
+  if (options_.program_store) return out_->LookUpProgram(e.program, program.cache_key);
+  CompileForGang(program, pending);
+}
+
+proto::Gang ControllerCore::Impl::GangOf(const std::vector<DeviceId>& devices) const {
+  proto::Gang gang;
+  std::map<std::string, int32_t> islands;
+  for (DeviceId device : devices) {
+    const WorkerId worker = cluster_.Find(device)->worker;
+    gang.add_workers(Raw(worker));
+    gang.add_islands(
+        islands.emplace(cluster_.slot(worker).hello.island(), static_cast<int32_t>(islands.size())).first->second);
+  }
+  return gang;
+}
+
+void ControllerCore::Impl::CompileForGang(Program& program, PendingCompile& pending) {
+  pending.waiting_for = 1;
+  TellProgram(program, /*place=*/0);
+}
+
+void ControllerCore::Impl::LoadOnGang(Program& program, PendingCompile& pending, std::optional<WorkerId> compiler) {
+  // What it was compiled from is not needed any more.
+  program.compile.clear_code();
+  program.compile.clear_options();
+  const auto& workers = program.placement->workers;
+  pending.waiting_for = static_cast<int>(workers.size()) - (compiler ? 1 : 0);
   TellProgram(program);
 }
 
+void ControllerCore::Impl::On(ProgramLookedUp& e) {
+  const auto found = compiles_.find(e.program);
+  if (found == compiles_.end() || found->second.waiting_for > 0) return;
+  Program& program = FindSession(found->second.request.session)->programs[e.program];
+  if (e.portable == nullptr) return CompileForGang(program, found->second);
+  cache_.Keep(program.cache_key, e.portable);
+  program.portable = std::move(e.portable);
+  LoadOnGang(program, found->second, std::nullopt);
+}
+
+bool ControllerCore::Impl::IsTold(const Program& program) const {
+  for (size_t place = 0; place < program.told.size(); ++place) {
+    if (program.told[place] != cluster_.slot(program.placement->workers[place]).incarnation) return false;
+  }
+  return true;
+}
+
 void ControllerCore::Impl::TellProgram(Program& program) {
-  program.incarnation = cluster_.slot(program.worker).incarnation;
+  for (size_t place = 0; place < program.told.size(); ++place) {
+    const WorkerSlot& slot = cluster_.slot(program.placement->workers[place]);
+    if (slot.alive && program.told[place] != slot.incarnation) TellProgram(program, static_cast<int>(place));
+  }
+}
+
+void ControllerCore::Impl::TellProgram(Program& program, int place) {
+  const WorkerId worker = program.placement->workers[place];
+  program.told[place] = cluster_.slot(worker).incarnation;
   proto::ToWorker message;
-  *message.mutable_compile() = program.compile;
-  Send(program.worker, message);
+  proto::Compile& compile = *message.mutable_compile();
+  compile = program.compile;
+  for (DeviceId device : program.view->devices) {
+    const Cluster::Place& where = *cluster_.Find(device);
+    if (where.worker == worker) compile.add_devices(where.local_index);
+  }
+  if (program.is_gang()) {
+    *compile.mutable_gang() = *program.gang;
+    if (program.portable != nullptr) *compile.mutable_portable() = *program.portable;
+  }
+  Send(worker, message);
 }
 
 void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& compiled) {
   const ProgramId id{compiled.program()};
   const auto found = compiles_.find(id);
   // Nobody waits when the session has left, or when a worker that returned was told of an old program.
-  if (found == compiles_.end() || found->second.worker != worker) return;
-  const RequestHeader request = found->second.request;
-  compiles_.erase(found);
-  Session& session = *FindSession(request.session);
-  Program& program = session.programs[id];
-  absl::Status status = FromProto(compiled.status());
+  if (found == compiles_.end() || found->second.waiting_for == 0) return;
+  PendingCompile& pending = found->second;
+  Program& program = FindSession(pending.request.session)->programs[id];
+  const int place = program.placement->IndexOf(worker);
+  if (place < 0 || program.told[place] == 0) return;
+  if (absl::Status status = FromProto(compiled.status()); !status.ok()) return EndCompile(id, status);
+  program.compile_us = std::max(program.compile_us, compiled.compile_us());
+  if (program.is_gang() && program.portable == nullptr) {
+    if (!compiled.has_portable()) {
+      return EndCompile(id, absl::InternalError(absl::StrCat(cluster_.slot(worker).Describe(),
+                                                             " has compiled a gang's program, but not given it")));
+    }
+    program.portable = std::make_shared<const proto::PortableProgram>(compiled.portable());
+    cache_.Keep(program.cache_key, program.portable);
+    if (options_.program_store) out_->KeepProgram(program.cache_key, program.portable);
+    LoadOnGang(program, pending, worker);
+    ++pending.waiting_for;  // this report
+  }
+  if (--pending.waiting_for > 0) return;
   auto view = std::make_shared<ProgramView>(*program.view);
-  if (status.ok()) {
-    view->info = compiled.info();
-    auto outputs = OutputSpecs(view->info, view->devices);
-    if (outputs.ok()) view->outputs = *std::move(outputs);
-    status = outputs.status();
-  }
-  if (!status.ok()) {
-    SendDropProgram(program.worker, id);
-    session.programs.erase(id);
-    return out_->ReplyCompiled(request, status);
-  }
-  program.view = view;
-  program.compiled = true;
-  out_->ReplyCompiled(request, view);
+  view->info = program.is_gang() ? program.portable->info() : compiled.info();
+  auto outputs = OutputSpecs(view->info, view->devices);
+  if (!outputs.ok()) return EndCompile(id, outputs.status());
+  view->outputs = *std::move(outputs);
+  program.view = std::move(view);
+  EndCompile(id, absl::OkStatus());
 }
 
-void ControllerCore::Impl::SendDropProgram(WorkerId worker, ProgramId id) {
+void ControllerCore::Impl::EndCompile(ProgramId id, const absl::Status& status) {
+  const RequestHeader request = compiles_.extract(id).mapped().request;
+  Session& session = *FindSession(request.session);
+  Program& program = session.programs[id];
+  if (status.ok()) {
+    program.compiled = true;
+    return out_->ReplyCompiled(request, program.view);
+  }
+  DropFromWorkers(program);
+  session.programs.erase(id);
+  out_->ReplyCompiled(request, status);
+}
+
+void ControllerCore::Impl::FailCompiles(WorkerId lost_worker, const absl::Status& lost) {
+  std::vector<std::pair<RequestHeader, ProgramId>> ended;
+  for (const auto& [id, pending] : compiles_) {
+    if (FindProgram(id)->placement->IndexOf(lost_worker) >= 0) ended.emplace_back(pending.request, id);
+  }
+  // In the order in which they were made, whatever the map's.
+  std::sort(ended.begin(), ended.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first.session, a.first.ticket) < std::pair(b.first.session, b.first.ticket);
+  });
+  for (const auto& [request, id] : ended) EndCompile(id, lost);
+}
+
+void ControllerCore::Impl::DropFromWorkers(const Program& program) {
   proto::ToWorker message;
-  message.mutable_drop_programs()->add_programs(Raw(id));
-  Send(worker, message);
+  message.mutable_drop_programs()->add_programs(Raw(program.view->id));
+  for (size_t place = 0; place < program.told.size(); ++place) {
+    if (program.told[place] != 0) Send(program.placement->workers[place], message);
+  }
 }
 
 void ControllerCore::Impl::On(DropProgram& e) {
@@ -153,7 +249,7 @@ void ControllerCore::Impl::On(DropProgram& e) {
   if (found == session.programs.end() || !found->second.compiled) {
     return out_->ReplyDone(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
-  SendDropProgram(found->second.worker, e.program);
+  DropFromWorkers(found->second);
   session.programs.erase(found);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
@@ -202,8 +298,8 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   if (absl::Status ok = CheckArguments(session, e, program, poison); !ok.ok()) {
     return Refuse(session, e.request, ResultsOf(e), ok);
   }
-  poison.Update(CheckAlive(program.worker));
-  auto future = std::make_shared<Future>(/*parts=*/1, e.request, *out_);
+  poison.Update(CheckAlive(*program.placement));
+  auto future = std::make_shared<Future>(static_cast<int>(program.told.size()), e.request, *out_);
   const size_t results = e.outputs.size() + (e.status ? 1 : 0);
   for (size_t i = 0; i < results; ++i) {
     const bool is_output = i < e.outputs.size();
@@ -225,13 +321,15 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     future->Fail(poison, *out_);
     return out_->ReplyDone(e.request, absl::OkStatus());
   }
-  if (program.incarnation != cluster_.slot(program.worker).incarnation) TellProgram(program);
+  if (!IsTold(program)) TellProgram(program);
+  ++program.launches;
   const LaunchNumber number{++last_launch_};
   const int64_t bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
   PendingLaunch& pending = launches_[number];
-  pending = PendingLaunch{std::move(future), session.id, program.view, program.worker, bytes};
+  pending = PendingLaunch{std::move(future), session.id, program.view, program.placement, bytes};
+  pending.reported.resize(program.told.size());
   const Load::Item load = pending.load();
-  SendLaunch(program.worker, number, e);
+  SendLaunch(*program.placement, number, e);
   for (int32_t i : view.info.donated_parameters()) {
     if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
     if (std::find(e.non_donatable.begin(), e.non_donatable.end(), i) != e.non_donatable.end()) continue;
@@ -241,7 +339,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   Began(session, load);
 }
 
-void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, const LaunchProgram& e) {
+void ControllerCore::Impl::SendLaunch(const Placement& placement, LaunchNumber number, const LaunchProgram& e) {
   proto::Launch& launch = *launch_frame_.mutable_launch();
   launch.Clear();
   launch.set_number(Raw(number));
@@ -251,16 +349,39 @@ void ControllerCore::Impl::SendLaunch(WorkerId worker, LaunchNumber number, cons
   launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
   launch.set_launch_id(e.launch_id);
   launch.set_origin(e.request.origin);
-  Send(worker, launch_frame_);
+  for (WorkerId worker : placement.workers) Send(worker, launch_frame_);
 }
 
 void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone& done) {
   const auto found = launches_.find(LaunchNumber{done.number()});
-  if (found == launches_.end() || found->second.worker != worker) return;
-  const PendingLaunch launch = std::move(found->second);
+  if (found == launches_.end() || !found->second.Report(worker)) return;
+  PendingLaunch& launch = found->second;
+  if (done.worker_bytes() > 0) CountTraffic(launch, done);
+  const absl::Status status = FromProto(done.status());
+  // The workers tell one another; but their links may be what has failed.
+  if (!status.ok() && !std::exchange(launch.failed, true)) {
+    proto::ToWorker message;
+    message.mutable_abort_launch()->set_number(done.number());
+    *message.mutable_abort_launch()->mutable_status() = done.status();
+    for (WorkerId other : launch.placement->workers) {
+      if (launch.WaitsFor(other)) Send(other, message);
+    }
+  }
+  launch.future->PartDone(status, *out_);
+  if (!launch.future->done()) return;
+  const PendingLaunch ended = std::move(launch);
   launches_.erase(found);
-  launch.future->PartDone(FromProto(done.status()), *out_);
-  Ended(launch.session, launch.load());
+  Ended(ended.session, ended.load());
+}
+
+void ControllerCore::Impl::CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done) {
+  Session* session = FindSession(launch.session);
+  if (session == nullptr) return;
+  const auto found = session->programs.find(launch.program->id);
+  if (found == session->programs.end()) return;
+  Program& program = found->second;
+  program.worker_bytes = SaturatingAdd(program.worker_bytes, std::max<int64_t>(0, done.worker_bytes()));
+  program.island_bytes = SaturatingAdd(program.island_bytes, std::max<int64_t>(0, done.island_bytes()));
 }
 
 // ---------------------------------------------------------------- asking
@@ -293,16 +414,17 @@ void ControllerCore::Impl::On(QueryProgram& e) {
     return out_->ReplyQuery(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
   Program& program = found->second;
-  if (program.incarnation != cluster_.slot(program.worker).incarnation && CheckAlive(program.worker).ok()) {
-    TellProgram(program);
-  }
+  if (!IsTold(program)) TellProgram(program);
   proto::Query query;
   if (e.what == QueryProgram::What::kText) {
     query.set_program_text(Raw(e.program));
   } else {
     query.set_cost_analysis(Raw(e.program));
   }
-  Ask(e.request, program.worker, std::move(query));
+  // Any of its workers can say it.
+  const auto& workers = program.placement->workers;
+  const auto alive = std::find_if(workers.begin(), workers.end(), [&](WorkerId w) { return CheckAlive(w).ok(); });
+  Ask(e.request, alive == workers.end() ? workers.front() : *alive, std::move(query));
 }
 
 void ControllerCore::Impl::OnQueryDone(const proto::QueryDone& done) {

@@ -408,10 +408,8 @@ TEST_F(CoreTest, DonatedArgumentsAreDeletedAndTheirNamesGoLater) {
   EXPECT_FALSE(core_.IsDeleted(A(2))) << "the client keeps it";
 }
 
-TEST_F(CoreTest, AProgramOverSeveralWorkersIsRefusedForNow) {
+TEST_F(CoreTest, ADeviceAssignmentMustBeOne) {
   TwoWorkers();
-  Handle(CompileProgram{Next(), P(1), "mlir", "code", "", {DeviceId{1}, DeviceId{2}}});
-  EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kUnimplemented);
   Handle(CompileProgram{Next(), P(2), "mlir", "code", "", {DeviceId{1}, DeviceId{1}}});
   EXPECT_EQ(out_.compiled.at(ticket_).status().code(), absl::StatusCode::kInvalidArgument);
   Handle(CompileProgram{Next(), P(3), "mlir", "code", "", {DeviceId{40}}});

@@ -219,6 +219,12 @@ struct LinkClosed {
   absl::Status why;
 };
 
+// Answers LookUpProgram.
+struct ProgramLookedUp {
+  ProgramId program;
+  std::shared_ptr<const proto::PortableProgram> portable;  // null: it is not there
+};
+
 // More waits to be sent on the link than is good (`full`), or again little.
 struct LinkFull {
   LinkId link;
@@ -228,10 +234,10 @@ struct LinkFull {
 // Time has passed. Wanted every 100 ms or so.
 struct Tick {};
 
-using Event =
-    std::variant<OpenSession, CloseSession, PutArray, HostDataArrived, CompileProgram, DropProgram, LaunchProgram,
-                 CopyArrays, ReshardArrays, AliasShards, MakeErrorArrays, DeleteArrays, DestructArrays, WaitReady,
-                 FetchShard, QueryDefaultLayout, QueryProgram, WorkerFrame, LinkClosed, LinkFull, Tick>;
+using Event = std::variant<OpenSession, CloseSession, PutArray, HostDataArrived, CompileProgram, DropProgram,
+                           LaunchProgram, CopyArrays, ReshardArrays, AliasShards, MakeErrorArrays, DeleteArrays,
+                           DestructArrays, WaitReady, FetchShard, QueryDefaultLayout, QueryProgram, WorkerFrame,
+                           LinkClosed, ProgramLookedUp, LinkFull, Tick>;
 
 // ---------------------------------------------------------------- actions
 
@@ -282,6 +288,11 @@ class ControllerActions : public ClientActions {
   // Frames to a worker, in order.
   virtual void Send(LinkId link, const proto::ToWorker& message) = 0;
   virtual void CloseLink(LinkId link, const absl::Status& why) = 0;
+
+  // Compiled programs that outlive this process, by key (ProgramCache). Only with ControllerOptions::program_store. The
+  // first is answered by ProgramLookedUp; neither may block.
+  virtual void LookUpProgram(ProgramId /*program*/, const std::string& /*key*/) {}
+  virtual void KeepProgram(const std::string& /*key*/, std::shared_ptr<const proto::PortableProgram> /*portable*/) {}
 
   // A worker's Hello was good: its frames may be large now, and its data connection shows `data_key`.
   // `name` is for the log.

@@ -47,12 +47,22 @@ struct Array {
 };
 
 struct Program {
+  bool is_gang() const { return gang != nullptr; }
+
   std::shared_ptr<const ProgramView> view;  // null until compiled
   bool compiled = false;                    // it may be launched
   std::shared_ptr<const Placement> placement;
-  WorkerId worker{-1};
-  uint64_t incarnation = 0;  // of the worker that was told of it
-  proto::Compile compile;    // kept, for a worker that returns
+  std::shared_ptr<const proto::Gang> gang;  // null: all of it is one worker's
+  absl::InlinedVector<uint64_t, 2> told;    // by place in placement->workers: which incarnation knows of it; 0: none
+  // Kept for workers that return: what to compile; or, for a gang, what was compiled.
+  proto::Compile compile;
+  std::shared_ptr<const proto::PortableProgram> portable;
+  std::string cache_key;  // of a gang
+  // For people.
+  int64_t compile_us = 0;
+  int64_t launches = 0;
+  int64_t worker_bytes = 0;  // that its collectives sent between workers
+  int64_t island_bytes = 0;  // and between islands
 };
 
 struct Session {

@@ -67,6 +67,18 @@ absl::Status ControllerShell::Listen() {
   ASSIGN_OR_RETURN(data_plane_,
                    SocketDataPlane::Start({.self = kControllerPeer, .listen_address = options_.data_address}));
   options_.core.data_address = data_plane_->listen_address();
+  if (!options_.program_directory.empty()) {
+    absl::StatusOr<std::unique_ptr<ProgramStore>> store =
+        ProgramStore::Open(options_.program_directory, options_.program_directory_bytes);
+    if (store.ok()) {
+      programs_ = *std::move(store);
+      disk_ = std::make_unique<TaskPool>("cw-programs", 1);
+      options_.core.program_store = true;
+    } else {
+      Log(LogLevel::kWarning, absl::StrCat("compiled programs are not kept for later controllers: ",
+                                           store.status().message(), " (--program-cache names another folder)"));
+    }
+  }
   options_.core.key_seed = (uint64_t{std::random_device{}()} << 32) | std::random_device{}();
   {
     MutexLock lock(&mu_);
@@ -90,6 +102,7 @@ void ControllerShell::Stop() {
     stopping_changed_.SignalAll();
   }
   if (ticker_.joinable()) ticker_.join();
+  disk_.reset();
   listener_.reset();
   {
     MutexLock lock(&mu_);
@@ -174,6 +187,16 @@ void ControllerShell::WorkerDown(WorkerId worker, const absl::Status& why) {
   data_plane_->DropPeer(PeerOf(worker));
   if (door_ != nullptr) door_->WorkerDown(worker, why);
   Log(LogLevel::kWarning, why.message());
+}
+
+void ControllerShell::LookUpProgram(ProgramId program, const std::string& key) {
+  if (stopping_) return;
+  disk_->Add([this, program, key] { Handle(ProgramLookedUp{program, programs_->Find(key)}); });
+}
+
+void ControllerShell::KeepProgram(const std::string& key, PortableRef portable) {
+  if (stopping_) return;
+  disk_->Add([this, key, portable = std::move(portable)] { programs_->Keep(key, *portable); });
 }
 
 void ControllerShell::RunTicker() {

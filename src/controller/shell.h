@@ -19,8 +19,10 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/task_pool.h"
 #include "controller/core.h"
 #include "controller/gate.h"
+#include "controller/program_store.h"
 #include "net/data_plane.h"
 #include "net/link.h"
 
@@ -34,6 +36,8 @@ struct ControllerShellOptions {
   ControllerOptions core;                           // data_address and key_seed are filled in
   std::string control_address = "127.0.0.1:29001";  // for workers and tools; "unix:PATH" too
   std::string data_address = "127.0.0.1:0";
+  std::string program_directory;  // where compiled programs outlive this process; empty: nowhere
+  int64_t program_directory_bytes = int64_t{4} << 30;
 };
 
 class ControllerShell final : public CoreGate, private ControllerActions {
@@ -80,6 +84,8 @@ class ControllerShell final : public CoreGate, private ControllerActions {
   void CloseLink(LinkId link, const absl::Status& why) override;
   void WorkerUp(LinkId link, WorkerId worker, uint64_t data_key, const std::string& name) override;
   void WorkerDown(WorkerId worker, const absl::Status& why) override;
+  void LookUpProgram(ProgramId program, const std::string& key) override;
+  void KeepProgram(const std::string& key, PortableRef portable) override;
 
   ControllerShellOptions options_;
   const RealClock clock_;
@@ -88,6 +94,8 @@ class ControllerShell final : public CoreGate, private ControllerActions {
   std::unique_ptr<SocketDataPlane> data_plane_;
   std::unique_ptr<LinkListener> listener_;
   std::thread ticker_;
+  std::unique_ptr<ProgramStore> programs_;  // of the thread below; null: none
+  std::unique_ptr<TaskPool> disk_;
 
   Mutex mu_;
   CondVar stopping_changed_;

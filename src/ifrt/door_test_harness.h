@@ -168,6 +168,8 @@ class ScriptedPlane final : public DataPlane {
     source_ = std::move(source);
     changed_.SignalAll();
   }
+  void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) override {}
+  void SetMessageHandler(MessageHandler* /*handler*/) override {}
   void Wake(PeerId, StreamId) override {
     MutexLock lock(&mutex_);
     ++wakes_;

@@ -20,6 +20,8 @@ class FakePlane final : public DataPlane {
   void Receive(PeerId, StreamId, int64_t, int64_t, std::shared_ptr<StreamSink>) override {}
   void Grant(PeerId, StreamId, int64_t) override {}
   void Send(PeerId, StreamId, int64_t, std::shared_ptr<StreamSource>) override {}
+  void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) override {}
+  void SetMessageHandler(MessageHandler* /*handler*/) override {}
   void Wake(PeerId, StreamId) override {}
   void Cancel(PeerId, StreamId id, absl::Status) override { cancelled.insert(id); }
 

@@ -46,6 +46,8 @@ class FuzzPlane final : public DataPlane {
   void Send(PeerId, StreamId id, int64_t total, std::shared_ptr<StreamSource> source) override {
     FUZZ_CHECK(total >= 0 && sending_.emplace(id, Sending{std::move(source), total, 0}).second);
   }
+  void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) override {}
+  void SetMessageHandler(MessageHandler* /*handler*/) override {}
   void Wake(PeerId, StreamId) override {}
   void Cancel(PeerId, StreamId id, absl::Status status) override {
     End(id, status);

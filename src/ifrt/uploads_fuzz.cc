@@ -49,6 +49,8 @@ class Plane final : public DataPlane {
   void Send(PeerId, StreamId id, int64_t total, std::shared_ptr<StreamSource> source) override {
     FUZZ_CHECK(streams.emplace(id, Stream{std::move(source), total}).second);
   }
+  void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) override {}
+  void SetMessageHandler(MessageHandler* /*handler*/) override {}
   void Wake(PeerId, StreamId) override {}
   void Cancel(PeerId, StreamId id, absl::Status status) override { End(id, std::move(status)); }
 

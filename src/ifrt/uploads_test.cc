@@ -35,6 +35,8 @@ class FakePlane final : public DataPlane {
   void Receive(PeerId, StreamId, int64_t, int64_t, std::shared_ptr<StreamSink>) override {}
   void Grant(PeerId, StreamId, int64_t) override {}
   void Send(PeerId, StreamId id, int64_t, std::shared_ptr<StreamSource> source) override { sources[id] = source; }
+  void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) override {}
+  void SetMessageHandler(MessageHandler* /*handler*/) override {}
   void Wake(PeerId, StreamId id) override { ++wakes[id]; }
   void Cancel(PeerId, StreamId id, absl::Status status) override {
     cancelled[id] = status;

@@ -10,7 +10,7 @@ namespace causeway {
 namespace {
 
 constexpr char kMagic[] = {'C', 'W', 'D', 'A', 'T', 'A'};
-constexpr uint16_t kVersion = 2;
+constexpr uint16_t kVersion = 3;
 
 bool IsErrorCode(int64_t code) {
   return code >= static_cast<int64_t>(absl::StatusCode::kCancelled) &&
@@ -42,7 +42,7 @@ void WriteDataHello(const DataHello& hello, char* to) {
   StoreLittleEndian<int32_t>(static_cast<int32_t>(hello.to), to + 12);
   StoreLittleEndian<uint64_t>(hello.key, to + 16);
   StoreLittleEndian<uint32_t>(static_cast<uint32_t>(hello.refusal), to + 24);
-  StoreLittleEndian<uint32_t>(0, to + 28);
+  StoreLittleEndian<uint32_t>(static_cast<uint32_t>(hello.lane), to + 28);
 }
 
 absl::StatusOr<DataHello> ParseDataHello(const char* from) {
@@ -55,7 +55,8 @@ absl::StatusOr<DataHello> ParseDataHello(const char* from) {
         "both sides");
   }
   const auto refusal = LoadLittleEndian<uint32_t>(from + 24);
-  if ((refusal != 0 && !IsErrorCode(refusal)) || LoadLittleEndian<uint32_t>(from + 28) != 0) {
+  const auto lane = LoadLittleEndian<uint32_t>(from + 28);
+  if ((refusal != 0 && !IsErrorCode(refusal)) || lane > static_cast<uint32_t>(DataLane::kMessages)) {
     return absl::InvalidArgumentError("a data connection's hello has numbers that it cannot have");
   }
   return DataHello{
@@ -63,6 +64,7 @@ absl::StatusOr<DataHello> ParseDataHello(const char* from) {
       .to = PeerId{LoadLittleEndian<int32_t>(from + 12)},
       .key = LoadLittleEndian<uint64_t>(from + 16),
       .refusal = static_cast<absl::StatusCode>(refusal),
+      .lane = static_cast<DataLane>(lane),
   };
 }
 

@@ -4,14 +4,14 @@
 // checked it.
 //
 //   hello     6 bytes  "CWDATA"
-//             u16      version: 2
+//             u16      version: 3
 //             i32      PeerId of the sender
 //             i32      PeerId for whom it takes the other side
 //             u64      the pair's key
 //             u32      0: welcome; otherwise the absl::StatusCode why the connection is refused, and it closes
-//             u32      0
+//             u32      lane: 0 streams, as follows here; 1 messages (message_reader.h)
 //
-// Then messages, in both directions:
+// Then, for streams, in both directions:
 //
 //   header    u8       type
 //             3 bytes  0
@@ -49,11 +49,15 @@ inline constexpr size_t kDataHelloBytes = 32;
 inline constexpr size_t kDataHeaderBytes = 32;
 inline constexpr size_t kMaxReasonBytes = 1024;
 
+// What a connection carries.
+enum class DataLane : uint32_t { kStreams = 0, kMessages = 1 };
+
 struct DataHello {
   PeerId from{0};
   PeerId to{0};
   uint64_t key = 0;
   absl::StatusCode refusal = absl::StatusCode::kOk;
+  DataLane lane = DataLane::kStreams;
 };
 
 enum class DataType : uint8_t { kGrant = 1, kData = 2, kAbort = 3, kRefuse = 4, kFinished = 5 };

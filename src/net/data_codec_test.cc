@@ -27,15 +27,19 @@ bool IsRead(const DataHeader& header) { return ParseDataHeader(Bytes(header).dat
 
 TEST(DataHello, IsReadAsItWasWritten) {
   HelloBytes bytes;
-  WriteDataHello(
-      {.from = PeerId{7}, .to = kControllerPeer, .key = ~uint64_t{5}, .refusal = absl::StatusCode::kNotFound},
-      bytes.data());
+  WriteDataHello({.from = PeerId{7},
+                  .to = kControllerPeer,
+                  .key = ~uint64_t{5},
+                  .refusal = absl::StatusCode::kNotFound,
+                  .lane = DataLane::kMessages},
+                 bytes.data());
   const absl::StatusOr<DataHello> hello = ParseDataHello(bytes.data());
   ASSERT_TRUE(hello.ok()) << hello.status();
   EXPECT_EQ(hello->from, PeerId{7});
   EXPECT_EQ(hello->to, kControllerPeer);
   EXPECT_EQ(hello->key, ~uint64_t{5});
   EXPECT_EQ(hello->refusal, absl::StatusCode::kNotFound);
+  EXPECT_EQ(hello->lane, DataLane::kMessages);
 }
 
 TEST(DataHello, OtherMagicOtherVersionAndImpossibleNumbersAreRefused) {

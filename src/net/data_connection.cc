@@ -122,6 +122,15 @@ void DataConnection::Lost(const absl::Status& why) {
   if (lost != nullptr) lost(why);
 }
 
+absl::StatusOr<int> DataConnection::Release() {
+  closed_ = true;
+  StopTimer();
+  asio::error_code error;
+  const int fd = socket_.release(error);
+  if (error) return absl::UnavailableError(error.message());
+  return fd;
+}
+
 void DataConnection::Close() {
   closed_ = true;
   heard_ = nullptr;

@@ -50,6 +50,9 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
 
   void Close();
 
+  // Gives the socket away, as after Close: what came after the hello is still in it.
+  absl::StatusOr<int> Release();
+
  private:
   void StopTimer();
   void AwaitReadable(void (DataConnection::*then)());

@@ -117,14 +117,15 @@ class DataPlane {
   virtual void Wake(PeerId peer, StreamId id) = 0;
 
   // Small messages, for whom a stream's meeting takes too long: at most kMaxMessageBytes, unasked for, in order, never
-  // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when this
-  // returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not known is
-  // dropped, with an OnMessagesLost; so is one that makes more than kMaxWaitingMessageBytes wait for a slow peer.
-  virtual void SendMessage(PeerId /*peer*/, absl::Span<const absl::Span<const char>> /*parts*/) {}
+  // behind bulk data (they have a connection of their own). `parts` are sent as one message and may be changed when
+  // this returns. Where that can be done at once it is done on the calling thread. A message to a peer that is not
+  // known is dropped, with an OnMessagesLost; where one makes more than kMaxWaitingMessageBytes wait for a slow peer,
+  // all that wait are, and the connection is closed. Only workers have messages for each other.
+  virtual void SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) = 0;
 
   // Who takes messages; before it is set, they are dropped. Null: nobody any more; when it returns, none is being
   // called.
-  virtual void SetMessageHandler(MessageHandler* /*handler*/) {}
+  virtual void SetMessageHandler(MessageHandler* handler) = 0;
 
   // Ends `id`, in whichever direction, on both sides: OnDone(status) here, the same status there. Unknown: ignored.
   virtual void Cancel(PeerId peer, StreamId id, absl::Status status) = 0;

@@ -23,6 +23,7 @@
 #include "base/limits.h"
 #include "base/mutex.h"
 #include "net/data_plane.h"
+#include "net/test_messages.h"
 #include "net/test_streams.h"
 
 namespace causeway {
@@ -479,6 +480,123 @@ TEST_P(DataPlaneContract, EveryStreamEndsOnceWhenItsPlaneIsDestroyed) {
   EXPECT_EQ(up.source->results().size(), 1u);
   EXPECT_EQ(down.sink->results().size(), 1u);
   EXPECT_EQ(down.source->results().size(), 1u);
+}
+
+// ---------------------------------------------------------------- messages
+
+TEST_P(DataPlaneContract, MessagesOfEverySizeArriveInOrderInBothDirections) {
+  TestMessages at_low;
+  TestMessages at_high;
+  low().SetMessageHandler(&at_low);
+  high().SetMessageHandler(&at_high);
+  Introduce();  // and what is sent before they are connected waits
+  const std::vector<size_t> sizes = {16, 0, 1, 7, 8, 100, 65'535, 65'536, 65'537, 3, 200'000, 256 << 10, 0, 16, 5000};
+  const int rounds = 3;
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const int n = static_cast<int>(round * sizes.size() + i);
+      SendText(low(), kHigh, TestMessage(n, sizes[i]), 1 + n % 5);
+      SendText(high(), kLow, TestMessage(n + 1000, sizes[i]), n % 7 == 0 ? 300 : 2);
+    }
+    const size_t sent = (round + 1) * sizes.size();
+    ASSERT_TRUE(pair_->RunUntil([&] { return at_low.count() == sent && at_high.count() == sent; }))
+        << at_low.count() << " and " << at_high.count();
+  }
+  for (int n = 0; n < static_cast<int>(rounds * sizes.size()); ++n) {
+    const size_t size = sizes[n % sizes.size()];
+    EXPECT_EQ(at_high.messages()[n].first, kLow);
+    EXPECT_TRUE(at_high.messages()[n].second == TestMessage(n, size)) << n;
+    EXPECT_EQ(at_low.messages()[n].first, kHigh);
+    EXPECT_TRUE(at_low.messages()[n].second == TestMessage(n + 1000, size)) << n;
+  }
+  EXPECT_TRUE(at_low.lost().empty());
+  EXPECT_TRUE(at_high.lost().empty());
+  low().SetMessageHandler(nullptr);
+  high().SetMessageHandler(nullptr);
+}
+
+TEST_P(DataPlaneContract, AMessageToAPeerThatIsNotKnownIsLost) {
+  TestMessages at_low;
+  low().SetMessageHandler(&at_low);
+  SendText(low(), kHigh, "hello");
+  ASSERT_TRUE(pair_->RunUntil([&] { return !at_low.lost().empty(); }));
+  EXPECT_EQ(at_low.lost()[0].first, kHigh);
+  EXPECT_EQ(at_low.lost()[0].second.code(), absl::StatusCode::kUnavailable);
+  low().SetMessageHandler(nullptr);
+}
+
+TEST_P(DataPlaneContract, AMessageThatIsTooLargeIsLost) {
+  TestMessages at_low;
+  low().SetMessageHandler(&at_low);
+  Introduce();
+  SendText(low(), kHigh, std::string(kMaxMessageBytes + 1, 'x'));
+  ASSERT_TRUE(pair_->RunUntil([&] { return !at_low.lost().empty(); }));
+  EXPECT_EQ(at_low.lost()[0].second.code(), absl::StatusCode::kInvalidArgument);
+  low().SetMessageHandler(nullptr);
+}
+
+TEST_P(DataPlaneContract, BothSidesLearnThatMessagesAreLostWithThePeerAndThenStartAnew) {
+  TestMessages at_low;
+  TestMessages at_high;
+  low().SetMessageHandler(&at_low);
+  high().SetMessageHandler(&at_high);
+  Introduce();
+  SendText(low(), kHigh, "first");
+  SendText(high(), kLow, "first");
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_low.count() == 1 && at_high.count() == 1; }));
+  low().DropPeer(kHigh);
+  ASSERT_TRUE(pair_->RunUntil([&] { return !at_low.lost().empty() && !at_high.lost().empty(); }));
+  EXPECT_EQ(at_low.lost().size(), 1u);
+  EXPECT_EQ(at_low.lost()[0].second.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(at_high.lost().size(), 1u);
+  EXPECT_EQ(at_high.lost()[0].second.code(), absl::StatusCode::kUnavailable);
+
+  Introduce(kPairKey + 1);
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_high.lost().size() == 2; })) << "the key has changed";
+  SendText(low(), kHigh, "second");
+  SendText(high(), kLow, "second");
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_low.count() == 2 && at_high.count() == 2; }));
+  EXPECT_EQ(at_high.messages()[1].second, "second");
+  low().SetMessageHandler(nullptr);
+  high().SetMessageHandler(nullptr);
+}
+
+TEST_P(DataPlaneContract, WithoutAHandlerMessagesAreDropped) {
+  TestMessages at_low;
+  Introduce();
+  SendText(high(), kLow, "nobody hears it");
+  pair_->Settle();
+  low().SetMessageHandler(&at_low);
+  SendText(high(), kLow, "heard");
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_low.count() == 1; }));
+  low().SetMessageHandler(nullptr);
+  SendText(high(), kLow, "not any more");
+  pair_->Settle();
+  EXPECT_EQ(at_low.count(), 1u);
+  EXPECT_EQ(at_low.messages()[0].second, "heard");
+}
+
+TEST_P(DataPlaneContract, AHandlerMayAnswerAndDropPeers) {
+  struct Answering final : MessageHandler {
+    explicit Answering(DataPlane& plane) : plane(plane) {}
+    void OnMessage(PeerId peer, absl::Span<const char> message) override {
+      if (message.size() == 1) return plane.DropPeer(peer);
+      plane.SendMessage(peer, {message.first(message.size() / 2), message.subspan(message.size() / 2)});
+    }
+    void OnMessagesLost(PeerId /*peer*/, const absl::Status& /*why*/) override {}
+    DataPlane& plane;
+  } answering(low());
+  TestMessages at_high;
+  low().SetMessageHandler(&answering);
+  high().SetMessageHandler(&at_high);
+  Introduce();
+  SendText(high(), kLow, "over and out");
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_high.count() == 1; }));
+  EXPECT_EQ(at_high.messages()[0].second, "over and out");
+  SendText(high(), kLow, "!");
+  ASSERT_TRUE(pair_->RunUntil([&] { return at_high.lost().size() == 1; }));
+  low().SetMessageHandler(nullptr);
+  high().SetMessageHandler(nullptr);
 }
 
 }  // namespace causeway

@@ -19,17 +19,21 @@ struct LocalDataHub::State {
   absl::flat_hash_map<std::string, LocalPlaneCore*> planes;  // by address
 };
 
-class LocalPlaneCore final : public PlaneCore {
+class LocalPlaneCore final : public PostedMessagesCore {
  public:
   using Planes = absl::flat_hash_map<std::string, LocalPlaneCore*>;
 
   // `planes` lives as long as `hub`.
   LocalPlaneCore(Executor& executor, std::shared_ptr<void> hub, Planes* planes, std::string address, PeerId self)
-      : PlaneCore(self), executor_(executor), hub_(std::move(hub)), planes_(*planes), address_(std::move(address)) {}
+      : PostedMessagesCore(self),
+        executor_(executor),
+        hub_(std::move(hub)),
+        planes_(*planes),
+        address_(std::move(address)) {}
 
   void Shutdown() override {
     planes_.erase(address_);
-    PlaneCore::Shutdown();
+    PostedMessagesCore::Shutdown();
   }
 
  private:
@@ -47,10 +51,14 @@ class LocalPlaneCore final : public PlaneCore {
   }
 
   void PeerSet(Peer& peer) override {
+    PostedMessagesCore::PeerSet(peer);
     LocalPlaneCore* const other = OtherSide(peer);
     if (other == nullptr || Dials(peer)) return;
     if (Peer* const us = other->Find(self())) other->Attend(*us);
   }
+
+  PostedMessagesCore* MessagesTo(const Peer& peer) override { return OtherSide(peer); }
+  void Carry(const Peer& /*peer*/, std::function<void()> arrive) override { executor_.Post(std::move(arrive)); }
 
   LocalPlaneCore* OtherSide(const Peer& peer) const {
     const auto it = planes_.find(peer.address);

@@ -22,11 +22,11 @@
 #include <string>
 #include <utility>
 
-#include "net/plane_core.h"
+#include "net/posted_messages.h"
 
 namespace causeway {
 
-class LocalDataPlane final : public PostingDataPlane {
+class LocalDataPlane final : public PostedMessagesPlane {
  public:
   ~LocalDataPlane() override { Stop(); }
 
@@ -35,8 +35,8 @@ class LocalDataPlane final : public PostingDataPlane {
 
  private:
   friend class LocalDataHub;
-  LocalDataPlane(Executor& executor, std::shared_ptr<PlaneCore> core, std::string listen_address)
-      : PostingDataPlane(executor, std::move(core)), listen_address_(std::move(listen_address)) {}
+  LocalDataPlane(Executor& executor, std::shared_ptr<PostedMessagesCore> core, std::string listen_address)
+      : PostedMessagesPlane(executor, std::move(core)), listen_address_(std::move(listen_address)) {}
 
   const std::string listen_address_;
 };

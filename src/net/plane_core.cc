@@ -45,6 +45,7 @@ void PlaneCore::DropPeer(PeerId id) {
   const std::unique_ptr<Peer> peer = std::move(it->second);
   peers_.erase(it);
   Disconnect(*peer);
+  PeerGone(*peer);
   peer->mux.Disconnected(
       absl::UnavailableError(absl::StrCat(NameOf(id, peer->address), " was dropped from the data plane")));
 }
@@ -95,6 +96,7 @@ void PlaneCore::DropAll(const absl::Status& why) {
   std::sort(dropped.begin(), dropped.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
   for (const std::unique_ptr<Peer>& peer : dropped) {
     Disconnect(*peer);
+    PeerGone(*peer);
     peer->mux.Disconnected(why);
   }
 }

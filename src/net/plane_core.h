@@ -63,6 +63,9 @@ class PlaneCore : public std::enable_shared_from_this<PlaneCore> {
   // A peer was set anew: who waits for it may come in.
   virtual void PeerSet(Peer& peer) = 0;
 
+  // The peer is none any more; it has been disconnected.
+  virtual void PeerGone(Peer& /*peer*/) {}
+
   PeerId self() const { return self_; }
   Peer* Find(PeerId id);
   // In this pair it is this side that dials.
@@ -81,8 +84,8 @@ class PostingDataPlane : public DataPlane {
   // `executor` outlives the plane.
   PostingDataPlane(Executor& executor, std::shared_ptr<PlaneCore> core) : executor_(executor), core_(std::move(core)) {}
 
-  void SetPeer(PeerId peer, std::string address, uint64_t key) final;
-  void DropPeer(PeerId peer) final;
+  void SetPeer(PeerId peer, std::string address, uint64_t key) override;
+  void DropPeer(PeerId peer) override;
   void Receive(PeerId peer, StreamId id, int64_t total_bytes, int64_t window_bytes,
                std::shared_ptr<StreamSink> sink) final;
   void Grant(PeerId peer, StreamId id, int64_t bytes) final;

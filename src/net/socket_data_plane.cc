@@ -23,7 +23,8 @@ class SocketPlaneCore final : public PlaneCore {
   SocketPlaneCore(IoThread& io, std::shared_ptr<SocketListener> listener, const SocketDataPlaneOptions& options)
       : PlaneCore(options.self), io_(io), listener_(std::move(listener)), options_(options) {}
 
-  void Listen() {
+  void Listen(std::shared_ptr<MessageLanes> lanes) {
+    messages_ = std::move(lanes);
     listener_->Start([weak = std::weak_ptr<SocketPlaneCore>(Self())](Socket socket) {
       if (const auto self = weak.lock()) self->Accept(std::move(socket));
     });
@@ -39,11 +40,22 @@ class SocketPlaneCore final : public PlaneCore {
     PlaneCore::Shutdown();
   }
 
+  // The lane that `attempt` has made is lost; where the other side dials, it does so again.
+  void LaneLost(PeerId id, uint64_t attempt) {
+    if (CurrentLane(id, attempt) != nullptr) RedialLane(id);
+  }
+
  private:
   // How far the connection to a peer is. None of it: not in links_.
   struct Connected {
     uint64_t attempt;                            // tells an old attempt's callbacks from those of the present one
     std::shared_ptr<DataConnection> connection;  // null while it is being dialled
+  };
+  // How far the lane to a peer is, where this side dials.
+  struct LaneLink {
+    uint64_t attempt;
+    std::shared_ptr<DataConnection> connection;  // until its socket is given to `messages_`
+    std::unique_ptr<asio::steady_timer> redial;
   };
   // An accepted connection that is not let in yet.
   struct Visitor {
@@ -79,6 +91,14 @@ class SocketPlaneCore final : public PlaneCore {
       const auto visitor = it++;
       if (visitor->hello.has_value() && visitor->hello->from == peer.id) TryAdmit(visitor);
     }
+    if (Dials(peer) && HasLane(peer.id)) DialLane(peer);
+  }
+
+  void PeerGone(Peer& peer) override {
+    const auto it = lanes_.find(peer.id);
+    if (it == lanes_.end()) return;
+    if (it->second.connection != nullptr) it->second.connection->Close();
+    lanes_.erase(it);
   }
 
   // ---- this side dials
@@ -107,17 +127,23 @@ class SocketPlaneCore final : public PlaneCore {
     const absl::Status said = connection->SayHello({.from = self(), .to = id, .key = peer->key});
     if (!said.ok()) return Fail(*peer, said);
     connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
-      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, std::move(hello));
+      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, hello);
     });
   }
 
-  void Answered(Peer& peer, uint64_t attempt, absl::StatusOr<DataHello> hello) {
-    absl::Status status = hello.status();
-    if (hello.ok() && hello->refusal != absl::StatusCode::kOk) {
-      status = absl::Status(hello->refusal, "it refuses the connection; its log says why");
-    } else if (hello.ok() && (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key))) {
-      status = absl::PermissionDeniedError("somebody else listens there");
+  absl::Status CheckAnswer(const Peer& peer, DataLane lane, const absl::StatusOr<DataHello>& hello) const {
+    if (!hello.ok()) return hello.status();
+    if (hello->refusal != absl::StatusCode::kOk) {
+      return absl::Status(hello->refusal, "it refuses the connection; its log says why");
     }
+    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) || hello->lane != lane) {
+      return absl::PermissionDeniedError("somebody else listens there");
+    }
+    return absl::OkStatus();
+  }
+
+  void Answered(Peer& peer, uint64_t attempt, const absl::StatusOr<DataHello>& hello) {
+    const absl::Status status = CheckAnswer(peer, DataLane::kStreams, hello);
     if (status.ok()) return Join(peer, attempt, links_[peer.id].connection);
     Log(LogLevel::kWarning, absl::StrCat("no data connection to peer ", static_cast<int>(peer.id), " at ", peer.address,
                                          ": ", status.ToString()));
@@ -144,6 +170,71 @@ class SocketPlaneCore final : public PlaneCore {
     });
   }
 
+  // ---- this side dials the lane of messages: at once, and without a word as long as it fails
+
+  // Only workers have messages for each other.
+  bool HasLane(PeerId id) const { return id != kControllerPeer && self() != kControllerPeer; }
+
+  void DialLane(Peer& peer) {
+    const uint64_t attempt = ++attempts_;
+    lanes_[peer.id] = {.attempt = attempt};
+    Connect(&io_, peer.address, options_.dial_timeout,
+            [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
+              if (Peer* const peer = self->CurrentLane(id, attempt)) self->LaneDialled(*peer, std::move(socket));
+            });
+  }
+
+  Peer* CurrentLane(PeerId id, uint64_t attempt) {
+    const auto it = lanes_.find(id);
+    return it != lanes_.end() && it->second.attempt == attempt ? Find(id) : nullptr;
+  }
+
+  void LaneDialled(Peer& peer, absl::StatusOr<Socket> socket) {
+    if (!socket.ok()) return LaneFailed(peer, socket.status());
+    LaneLink& link = lanes_[peer.id];
+    link.connection = std::make_shared<DataConnection>(io_, *std::move(socket));
+    const absl::Status said =
+        link.connection->SayHello({.from = self(), .to = peer.id, .key = peer.key, .lane = DataLane::kMessages});
+    if (!said.ok()) return LaneFailed(peer, said);
+    link.connection->HearHello(options_.dial_timeout,
+                               [self = Self(), id = peer.id, attempt = link.attempt](absl::StatusOr<DataHello> hello) {
+                                 if (Peer* const peer = self->CurrentLane(id, attempt))
+                                   self->LaneAnswered(*peer, hello);
+                               });
+  }
+
+  void LaneAnswered(Peer& peer, const absl::StatusOr<DataHello>& hello) {
+    const absl::Status status = CheckAnswer(peer, DataLane::kMessages, hello);
+    if (!status.ok()) return LaneFailed(peer, status);
+    LaneLink& link = lanes_[peer.id];
+    AttachLane(peer, link.attempt, std::exchange(link.connection, nullptr));
+  }
+
+  void LaneFailed(Peer& peer, const absl::Status& why) {
+    Log(LogLevel::kDebug, absl::StrCat("no lane of messages to peer ", static_cast<int>(peer.id), " at ", peer.address,
+                                       ": ", why.ToString()));
+    RedialLane(peer.id);
+  }
+
+  void AttachLane(const Peer& peer, uint64_t attempt, const std::shared_ptr<DataConnection>& connection) {
+    const absl::StatusOr<int> fd = connection->Release();
+    if (fd.ok()) {
+      messages_->Attach(peer.id, peer.address, peer.key, attempt, *fd);
+    } else {
+      LaneLost(peer.id, attempt);
+    }
+  }
+
+  void RedialLane(PeerId id) {
+    LaneLink& link = lanes_[id];
+    if (link.connection != nullptr) std::exchange(link.connection, nullptr)->Close();
+    link.redial = std::make_unique<asio::steady_timer>(io_.context(), absl::ToChronoNanoseconds(options_.redial_delay));
+    link.redial->async_wait([self = Self(), id, attempt = link.attempt](asio::error_code error) {
+      Peer* const peer = error ? nullptr : self->CurrentLane(id, attempt);
+      if (peer != nullptr) self->DialLane(*peer);
+    });
+  }
+
   // ---- the other side dials
 
   void Accept(Socket socket) {
@@ -165,6 +256,9 @@ class SocketPlaneCore final : public PlaneCore {
     if (peer == nullptr) return absl::NotFoundError("that peer is not known here");
     if (Dials(*peer)) return absl::InvalidArgumentError("in this pair it is this side that connects");
     if (!SameKey(hello.key, peer->key)) return absl::PermissionDeniedError("it shows a wrong key");
+    if (hello.lane == DataLane::kMessages && !HasLane(peer->id)) {
+      return absl::InvalidArgumentError("messages are only for workers");
+    }
     return absl::OkStatus();
   }
 
@@ -177,7 +271,13 @@ class SocketPlaneCore final : public PlaneCore {
     }
     Peer& peer = *Find(hello.from);
     const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
+    const DataLane lane = hello.lane;
     visitors_.erase(visitor);
+    if (lane == DataLane::kMessages) {
+      const DataHello welcome{.from = self(), .to = peer.id, .key = peer.key, .lane = lane};
+      if (!connection->SayHello(welcome).ok()) return connection->Close();
+      return AttachLane(peer, ++attempts_, connection);
+    }
     const bool had_connection = peer.mux.connected();
     Disconnect(peer);
     if (had_connection) {
@@ -194,14 +294,18 @@ class SocketPlaneCore final : public PlaneCore {
     const std::shared_ptr<DataConnection> connection = std::move(visitor->connection);
     const std::optional<DataHello> hello = visitor->hello;
     visitors_.erase(visitor);
-    // Who left before saying a word is nobody's concern.
-    Log(hello.has_value() || why.code() != absl::StatusCode::kUnavailable ? LogLevel::kWarning : LogLevel::kDebug,
+    // Who left before saying a word is nobody's concern, nor who keeps asking for messages from where they are not
+    // known.
+    const bool quiet = hello.has_value()
+                           ? hello->lane == DataLane::kMessages && why.code() == absl::StatusCode::kNotFound
+                           : why.code() == absl::StatusCode::kUnavailable;
+    Log(quiet ? LogLevel::kDebug : LogLevel::kWarning,
         absl::StrCat("refused a data connection from ", connection->peer_name(),
                      hello.has_value() ? absl::StrCat(", peer ", static_cast<int>(hello->from)) : "", ": ",
                      why.ToString()));
     // The key is not said to whom is refused.
     if (hello.has_value()) {
-      (void)connection->SayHello({.from = self(), .to = hello->from, .refusal = why.code()});
+      (void)connection->SayHello({.from = self(), .to = hello->from, .refusal = why.code(), .lane = hello->lane});
     }
     connection->Close();
   }
@@ -228,6 +332,8 @@ class SocketPlaneCore final : public PlaneCore {
   std::shared_ptr<SocketListener> listener_;
   const SocketDataPlaneOptions options_;
   absl::flat_hash_map<PeerId, Connected> links_;
+  absl::flat_hash_map<PeerId, LaneLink> lanes_;
+  std::shared_ptr<MessageLanes> messages_;
   Visitors visitors_;  // oldest first
   absl::flat_hash_map<PeerId, std::unique_ptr<asio::steady_timer>> redials_;
   uint64_t attempts_ = 0;
@@ -240,18 +346,55 @@ absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const So
   ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener, SocketListener::Listen(io.get(), options.listen_address));
   std::string address = listener->address();
   auto core = std::make_shared<SocketPlaneCore>(*io, std::move(listener), options);
-  core->Listen();
-  return std::unique_ptr<SocketDataPlane>(new SocketDataPlane(std::move(io), std::move(core), std::move(address)));
+  ASSIGN_OR_RETURN(std::shared_ptr<MessageLanes> lanes,
+                   MessageLanes::Start(
+                       [io = io.get(), weak = std::weak_ptr<SocketPlaneCore>(core)](PeerId peer, uint64_t attempt) {
+                         io->Post([weak, peer, attempt] {
+                           if (const auto core = weak.lock()) core->LaneLost(peer, attempt);
+                         });
+                       },
+                       options.max_waiting_message_bytes));
+  core->Listen(lanes);
+  return std::unique_ptr<SocketDataPlane>(
+      new SocketDataPlane(std::move(io), std::move(core), std::move(lanes), options.self, std::move(address)));
 }
 
 SocketDataPlane::SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core,
-                                 std::string listen_address)
-    : PostingDataPlane(*io, std::move(core)), io_(std::move(io)), listen_address_(std::move(listen_address)) {}
+                                 std::shared_ptr<MessageLanes> lanes, PeerId self, std::string listen_address)
+    : PostingDataPlane(*io, std::move(core)),
+      io_(std::move(io)),
+      listen_address_(std::move(listen_address)),
+      lanes_(std::move(lanes)),
+      self_(self) {}
 
-SocketDataPlane::~SocketDataPlane() { Stop(); }
+SocketDataPlane::~SocketDataPlane() {
+  Stop();
+  lanes_->Stop();
+}
 
 void SocketDataPlane::SetSelf(PeerId self) {
+  MutexLock lock(&peers_mutex_);
+  if (std::exchange(self_, self) != self) lanes_->DropAll();
   io_->Post([core = core(), self] { core->SetSelf(self); });
 }
+
+void SocketDataPlane::SetPeer(PeerId peer, std::string address, uint64_t key) {
+  MutexLock lock(&peers_mutex_);
+  // Only workers have messages for each other.
+  if (peer != kControllerPeer && self_ != kControllerPeer) lanes_->SetPeer(peer, address, key);
+  PostingDataPlane::SetPeer(peer, std::move(address), key);
+}
+
+void SocketDataPlane::DropPeer(PeerId peer) {
+  MutexLock lock(&peers_mutex_);
+  lanes_->DropPeer(peer);
+  PostingDataPlane::DropPeer(peer);
+}
+
+void SocketDataPlane::SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) {
+  lanes_->Send(peer, parts);
+}
+
+void SocketDataPlane::SetMessageHandler(MessageHandler* handler) { lanes_->SetHandler(handler); }
 
 }  // namespace causeway

@@ -9,9 +9,9 @@
 // A connection from a peer that is not known yet, or that shows another key, waits a while for the SetPeer that lets it
 // in (the two sides learn of each other at different times); then it is refused, and a line in the log says so.
 //
-// Threading: everything happens on one thread of its own; calls are posted to it.
+// Threading: streams live on one thread of their own, to which calls are posted; messages on another (message_lanes.h).
 // Lifetime: the destructor ends all streams with CANCELLED; when it returns nothing is called any more. It must not run
-// on the plane's own thread (inside a sink or source).
+// on the plane's own threads (inside a sink, source or message handler).
 #ifndef CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 #define CAUSEWAY_NET_SOCKET_DATA_PLANE_H_
 
@@ -20,7 +20,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "net/io_thread.h"
+#include "net/message_lanes.h"
 #include "net/plane_core.h"
 
 namespace causeway {
@@ -32,7 +34,7 @@ struct SocketDataPlaneOptions {
   // For making a connection, and then again for the other side's hello.
   absl::Duration dial_timeout = absl::Seconds(10);
 
-  // Between attempts to reach a peer that has still to be told how streams ended.
+  // Between attempts to reach a peer that has still to be told how streams ended, or to have its messages.
   absl::Duration redial_delay = absl::Seconds(1);
 
   // An accepted connection says hello within this time, or is closed.
@@ -43,6 +45,8 @@ struct SocketDataPlaneOptions {
 
   // Accepted connections that are not let in yet; when there are more, the oldest is closed.
   int max_waiting = 1024;
+
+  int64_t max_waiting_message_bytes = kMaxWaitingMessageBytes;  // for each peer
 };
 
 class SocketDataPlane final : public PostingDataPlane {
@@ -54,14 +58,25 @@ class SocketDataPlane final : public PostingDataPlane {
   // Who this process is from now on. A change drops all peers.
   void SetSelf(PeerId self);
 
+  void SetPeer(PeerId peer, std::string address, uint64_t key) override;
+  void DropPeer(PeerId peer) override;
+  void SendMessage(PeerId peer, absl::Span<const absl::Span<const char>> parts) override;
+  void SetMessageHandler(MessageHandler* handler) override;
+
   // The address bound, with the port that the system chose.
   const std::string& listen_address() const { return listen_address_; }
 
  private:
-  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core, std::string listen_address);
+  SocketDataPlane(std::unique_ptr<IoThread> io, std::shared_ptr<PlaneCore> core, std::shared_ptr<MessageLanes> lanes,
+                  PeerId self, std::string listen_address);
 
   const std::unique_ptr<IoThread> io_;
   const std::string listen_address_;
+  const std::shared_ptr<MessageLanes> lanes_;
+
+  // Peers come and go in one order for streams and messages.
+  Mutex peers_mutex_;
+  PeerId self_ ABSL_GUARDED_BY(peers_mutex_);
 };
 
 }  // namespace causeway

@@ -3,13 +3,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <future>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "net/data_codec.h"
 #include "net/data_plane_cts.h"
+#include "net/message_reader.h"
 #include "net/sockets.h"
+#include "net/test_messages.h"
 
 namespace causeway {
 namespace {
@@ -89,9 +93,9 @@ class SocketDataPlaneTest : public ::testing::Test {
     socket.native_non_blocking(false);
     return socket;
   }
-  static std::string HelloBytes(uint64_t key, PeerId from = kHigh) {
+  static std::string HelloBytes(uint64_t key, PeerId from = kHigh, DataLane lane = DataLane::kStreams) {
     std::string bytes(kDataHelloBytes, '\0');
-    WriteDataHello({.from = from, .to = kLow, .key = key}, bytes.data());
+    WriteDataHello({.from = from, .to = kLow, .key = key, .lane = lane}, bytes.data());
     return bytes;
   }
   static void RawSend(Socket& socket, const std::string& bytes) {
@@ -213,6 +217,161 @@ TEST_F(SocketDataPlaneTest, AProcessThatLearnsItsNameLaterIsReachedUnderIt) {
   low_->Receive(kLate, StreamId{1}, 10, 10, sink);
   late->Send(kLow, StreamId{1}, 10, std::make_shared<TestSource>(StreamId{1}, 10));
   ExpectWhole(sink);
+}
+
+// ---------------------------------------------------------------- messages
+
+TEST_F(SocketDataPlaneTest, MessagesPassBulkDataThatNobodyTakes) {
+  TestMessages at_low;
+  low_->SetMessageHandler(&at_low);
+  Introduce();
+  const auto sink = Transfer(StreamId{1}, 64 << 20, 1000);
+  ASSERT_TRUE(WaitUntil([&] { return sink->received() == 1000; }));
+  SendText(*high_, kLow, "urgent");
+  ASSERT_TRUE(WaitUntil([&] { return at_low.count() == 1; }));
+  low_->SetMessageHandler(nullptr);
+}
+
+TEST_F(SocketDataPlaneTest, ALostLaneIsToldOnceAndMadeAgain) {
+  SocketDataPlaneOptions options;
+  options.self = kHigh;
+  options.redial_delay = absl::Milliseconds(20);
+  high_ = *SocketDataPlane::Start(options);
+  TestMessages at_low;
+  TestMessages at_high;
+  low_->SetMessageHandler(&at_low);
+  high_->SetMessageHandler(&at_high);
+  Introduce();
+  SendText(*high_, kLow, "first");
+  ASSERT_TRUE(WaitUntil([&] { return at_low.count() == 1; }));
+  {
+    // Somebody with the right key takes the place of the connection, and leaves.
+    Socket raw = RawConnect();
+    RawSend(raw, HelloBytes(kPairKey, kHigh, DataLane::kMessages));
+    ASSERT_TRUE(WaitUntil([&] { return !at_high.lost().empty(); }));
+  }
+  ASSERT_TRUE(WaitUntil([&] { return at_low.lost().size() == 2; }));
+  for (const auto& [peer, why] : at_low.lost()) {
+    EXPECT_EQ(peer, kHigh);
+    EXPECT_EQ(why.code(), absl::StatusCode::kUnavailable);
+  }
+  SendText(*high_, kLow, "second");
+  SendText(*low_, kHigh, "second");
+  ASSERT_TRUE(WaitUntil([&] { return at_low.count() == 2 && at_high.count() == 1; }));
+  EXPECT_EQ(at_high.lost().size(), 1u);
+  low_->SetMessageHandler(nullptr);
+  high_->SetMessageHandler(nullptr);
+}
+
+TEST_F(SocketDataPlaneTest, APeerThatSendsNoMessagesOnItsLaneLosesIt) {
+  TestMessages at_low;
+  low_->SetMessageHandler(&at_low);
+  constexpr PeerId kRogue{7};
+  low_->SetPeer(kRogue, "127.0.0.1:1", kPairKey);
+  Socket raw = RawConnect();
+  std::string header(kMessageHeaderBytes, '\0');
+  WriteMessageHeader(2, header.data());
+  RawSend(raw, HelloBytes(kPairKey, kRogue, DataLane::kMessages) + header + "ok" + "GET / HTTP/1.1\r\n");
+  EXPECT_EQ(ReadToEnd(raw).size(), kDataHelloBytes) << "it was welcome first";
+  ASSERT_TRUE(WaitUntil([&] { return at_low.lost().size() == 1; }));
+  EXPECT_EQ(at_low.count(), 1u);
+  low_->SetMessageHandler(nullptr);
+}
+
+TEST_F(SocketDataPlaneTest, APeerThatTakesNoMessagesLosesThemWhenTooManyWait) {
+  SocketDataPlaneOptions options;
+  options.self = kLow;
+  options.max_waiting_message_bytes = 1 << 20;
+  low_ = *SocketDataPlane::Start(options);
+  TestMessages at_low;
+  low_->SetMessageHandler(&at_low);
+  low_->SetPeer(kHigh, "127.0.0.1:1", kPairKey);
+  // Before it is connected, and then too.
+  const std::string message(100'000, 'x');
+  for (int i = 0; i < 11; ++i) SendText(*low_, kHigh, message);
+  ASSERT_TRUE(WaitUntil([&] { return at_low.lost().size() == 1; }));
+  EXPECT_EQ(at_low.lost()[0].second.code(), absl::StatusCode::kResourceExhausted);
+
+  Socket raw = RawConnect();
+  RawSend(raw, HelloBytes(kPairKey, kHigh, DataLane::kMessages));
+  std::string welcome(kDataHelloBytes, '\0');
+  ASSERT_EQ(recv(raw.native_handle(), welcome.data(), welcome.size(), MSG_WAITALL),
+            static_cast<ssize_t>(welcome.size()));
+  // It is welcome a little before its lane takes messages.
+  SendText(*low_, kHigh, "x");
+  std::string first(kMessageHeaderBytes + 1, '\0');
+  ASSERT_EQ(recv(raw.native_handle(), first.data(), first.size(), MSG_WAITALL), static_cast<ssize_t>(first.size()));
+  for (int i = 0; i < 1000 && at_low.lost().size() < 2; ++i) SendText(*low_, kHigh, message);
+  ASSERT_TRUE(WaitUntil([&] { return at_low.lost().size() == 2; }));
+  EXPECT_EQ(at_low.lost()[1].second.code(), absl::StatusCode::kResourceExhausted);
+  // What was sent arrives, and then the end.
+  EXPECT_GT(ReadToEnd(raw).size(), message.size());
+  low_->SetMessageHandler(nullptr);
+}
+
+TEST_F(SocketDataPlaneTest, WhatASlowPeerLeavesWaitsAndArrivesInOrder) {
+  struct Slow final : MessageHandler {
+    void OnMessage(PeerId, absl::Span<const char> message) override {
+      if (next == 0) absl::SleepFor(absl::Milliseconds(200));
+      if (message != absl::MakeConstSpan(TestMessage(next, message.size()))) ++wrong;
+      ++next;
+    }
+    void OnMessagesLost(PeerId, const absl::Status&) override { ++wrong; }
+    std::atomic<int> next = 0;
+    std::atomic<int> wrong = 0;
+  } slow;
+  low_->SetMessageHandler(&slow);
+  Introduce();
+  constexpr int kMessages = 400;
+  for (int i = 0; i < kMessages; ++i) SendText(*high_, kLow, TestMessage(i, i % 3 == 0 ? 200'000 : 1000 + i), 3);
+  ASSERT_TRUE(WaitUntil([&] { return slow.next == kMessages; })) << slow.next;
+  EXPECT_EQ(slow.wrong, 0);
+  low_->SetMessageHandler(nullptr);
+}
+
+TEST_F(SocketDataPlaneTest, TakingTheHandlerAwayWaitsUntilItIsNotCalled) {
+  struct Busy final : MessageHandler {
+    void OnMessage(PeerId, absl::Span<const char>) override {
+      inside = true;
+      absl::SleepFor(absl::Milliseconds(20));
+      inside = false;
+      ++calls;
+    }
+    void OnMessagesLost(PeerId, const absl::Status&) override {}
+    std::atomic<bool> inside = false;
+    std::atomic<int> calls = 0;
+  } busy;
+  low_->SetMessageHandler(&busy);
+  Introduce();
+  for (int i = 0; i < 50; ++i) SendText(*high_, kLow, "message");
+  ASSERT_TRUE(WaitUntil([&] { return busy.inside.load(); }));
+  low_->SetMessageHandler(nullptr);
+  EXPECT_FALSE(busy.inside);
+  const int calls = busy.calls;
+  absl::SleepFor(absl::Milliseconds(60));
+  EXPECT_EQ(busy.calls, calls);
+}
+
+TEST_F(SocketDataPlaneTest, ThreadsSendAtOnceWhilePeersComeAndGo) {
+  TestMessages at_low;
+  low_->SetMessageHandler(&at_low);
+  Introduce();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 500; ++i) SendText(*high_, kLow, TestMessage(i, 100 * t + 10), 2);
+    });
+  }
+  for (int i = 0; i < 20; ++i) {
+    low_->DropPeer(kHigh);
+    low_->SetPeer(kHigh, high_->listen_address(), kPairKey);
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& [peer, message] : at_low.messages()) {
+    ASSERT_TRUE(message.size() % 100 == 10 && message.size() <= 310) << message.size();
+  }
+  low_->SetMessageHandler(nullptr);
 }
 
 TEST(SocketDataPlane, AnAddressThatCannotBeBoundIsAnError) {

@@ -34,6 +34,10 @@ constexpr int kKeepIdleSeconds = 5;
 constexpr int kKeepIntervalSeconds = 3;
 constexpr int kKeepProbes = 3;
 constexpr unsigned kUserTimeoutMs = 15'000;
+constexpr int kMessagesKeepIdleSeconds = 3;
+constexpr int kMessagesKeepIntervalSeconds = 1;
+constexpr int kMessagesKeepProbes = 5;
+constexpr unsigned kMessagesUserTimeoutMs = 10'000;
 
 std::optional<asio::ip::tcp::endpoint> NumericEndpoint(const Address& address) {
   asio::error_code error;
@@ -131,11 +135,12 @@ void SetOption(int fd, int level, int name, int value) {
   (void)setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-bool IsUnix(Socket& socket) {
+bool IsUnix(int fd) {
   int domain = 0;
   socklen_t length = sizeof(domain);
-  return getsockopt(socket.native_handle(), SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
 }
+bool IsUnix(Socket& socket) { return IsUnix(socket.native_handle()); }
 
 absl::StatusOr<Endpoint> ResolveToListen(IoThread* io, const Address& address) {
   if (address.kind == Address::Kind::kUnix) return Endpoint(asio::local::stream_protocol::endpoint(address.path));
@@ -171,6 +176,14 @@ void TuneSocket(Socket& socket) {
   SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepIntervalSeconds);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepProbes);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
+}
+
+void TuneForMessages(int fd) {
+  if (IsUnix(fd)) return;
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kMessagesKeepIdleSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kMessagesKeepIntervalSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kMessagesKeepProbes);
+  SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kMessagesUserTimeoutMs);
 }
 
 void EnlargeUnixBuffers(Socket& socket) {

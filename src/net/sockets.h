@@ -40,6 +40,9 @@ void Connect(IoThread* io, const std::string& address, absl::Duration timeout,
 // does nothing to a unix socket.
 void TuneSocket(Socket& socket);
 
+// For messages, after TuneSocket: such a peer is noticed within about 10 s, as others wait for what it says.
+void TuneForMessages(int fd);
+
 // Asks for large kernel buffers for a unix socket; the system may give less. TCP's grow by themselves, and would not if
 // asked.
 void EnlargeUnixBuffers(Socket& socket);

@@ -99,11 +99,82 @@ struct PJRT_FFI_Register_Handler_Args {
   uint32_t traits;
 };
 
+struct PJRT_FFI_Type_Info {
+  void (*deleter)(void* object);
+  void* serialize;
+  void* deserialize;
+};
+
+struct PJRT_FFI_Type_Register_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  const char* type_name;
+  size_t type_name_size;
+  int64_t type_id;  // in: 0; out: the plugin's number of it
+  PJRT_FFI_Type_Info* type_info;
+};
+
+struct PJRT_FFI_UserData {
+  int64_t type_id;
+  void* data;
+};
+
+struct PJRT_FFI_UserData_Add_Args {
+  size_t struct_size;
+  PJRT_Extension_Base* extension_start;
+  PJRT_ExecuteContext* context;
+  PJRT_FFI_UserData user_data;
+};
+
 struct PJRT_FFI_Extension {
   PJRT_Extension_Base base;
-  void* type_register;
-  void* user_data_add;
+  PJRT_Error* (*PJRT_FFI_Type_Register)(PJRT_FFI_Type_Register_Args* args);
+  PJRT_Error* (*PJRT_FFI_UserData_Add)(PJRT_FFI_UserData_Add_Args* args);
   PJRT_Error* (*PJRT_FFI_Register_Handler)(PJRT_FFI_Register_Handler_Args* args);
+};
+
+// ---------------------------------------------------------------- transforms of HLO, extension 24
+
+inline constexpr int kXlaTransformExtensionType = 24;
+
+struct PJRT_XlaTransform_Callback_Args {
+  size_t struct_size;
+  struct {
+    int64_t api_version;
+    void* data;
+    void (*cleanup_fn)(void* data);
+    bool has_error;  // out: the compile ends with the error below
+    uint32_t code;   // out
+    const char* error_message;
+    size_t error_message_size;
+  } header;
+  const char* hlo_module;  // a serialised xla.HloModuleProto
+  size_t hlo_module_size;
+  const char* transformed_hlo_module;  // out, where `changed`
+  size_t transformed_hlo_module_size;
+  bool changed;  // out
+};
+static_assert(offsetof(PJRT_XlaTransform_Callback_Args, hlo_module) == 56);
+static_assert(offsetof(PJRT_XlaTransform_Callback_Args, changed) == 88);
+
+struct PJRT_XlaTransform_Callbacks {
+  int64_t version;  // 1
+  void (*dtor)(PJRT_XlaTransform_Callbacks* callbacks);
+  void (*transform_hlo_module)(PJRT_XlaTransform_Callbacks* callbacks, PJRT_XlaTransform_Callback_Args* args);
+};
+
+struct PJRT_Register_Xla_Transform_Args {
+  size_t struct_size;
+  const char* name;
+  size_t name_size;
+  uint32_t stage;                          // 0: before scheduling
+  PJRT_XlaTransform_Callbacks* callbacks;  // kept by the plugin
+};
+static_assert(sizeof(PJRT_Register_Xla_Transform_Args) == 40);
+
+struct PJRT_XlaTransform_Extension {
+  PJRT_Extension_Base base;
+  PJRT_Error* (*PJRT_Register_Xla_Transform)(PJRT_Register_Xla_Transform_Args* args);
 };
 
 #endif  // CAUSEWAY_PJRT_C_API_NEWER_H_

@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "hlo/collectives.h"
 #include "hlo/cost.h"
+#include "pjrt/compile.h"
 #include "pjrt/element_type.h"
 #include "pjrt/program_info.h"
 #include "worker/shapes.h"
@@ -19,36 +21,6 @@ constexpr size_t kMaxOutputs = 1 << 20;
 
 // Protobuf reads no longer messages.
 constexpr size_t kMaxModuleBytes = std::numeric_limits<int32_t>::max();
-
-// Gives the options our devices in place of the client's. `devices` is replica-major.
-absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& devices,
-                           xla::CompileOptionsProto& options) {
-  xla::ExecutableBuildOptionsProto& build = *options.mutable_executable_build_options();
-  const int64_t replicas = std::max<int64_t>(build.num_replicas(), 1);
-  const int64_t partitions = std::max<int64_t>(build.num_partitions(), 1);
-  const auto count = static_cast<int64_t>(devices.size());
-  if (replicas > count || partitions > count || replicas * partitions != count) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a program of ", replicas, " x ", partitions, " (replicas x partitions) for ", count, " devices"));
-  }
-  xla::DeviceAssignmentProto& assignment = *build.mutable_device_assignment();
-  assignment.Clear();
-  assignment.set_replica_count(static_cast<int>(replicas));
-  assignment.set_computation_count(static_cast<int>(partitions));
-  for (int64_t partition = 0; partition < partitions; ++partition) {
-    auto& computation = *assignment.add_computation_devices();
-    for (int64_t replica = 0; replica < replicas; ++replica) {
-      const int local = devices[replica * partitions + partition];
-      RETURN_IF_ERROR(client.CheckDevice(local));
-      computation.add_replica_device_ids(client.device(local).id);
-    }
-  }
-  // The assignment says it all: an ordinal would name a device of the client's numbering, and a portable executable has
-  // no assignment.
-  build.set_device_ordinal(-1);
-  options.set_compile_portable_executable(false);
-  return absl::OkStatus();
-}
 
 std::vector<std::string> Strings(const char* const* data, const size_t* sizes, size_t count) {
   std::vector<std::string> strings;
@@ -65,34 +37,114 @@ absl::StatusOr<std::shared_ptr<PjrtProgram>> PjrtProgram::Compile(const PjrtClie
     return absl::InvalidArgumentError("the compile options are no xla.CompileOptionsProto");
   }
   RETURN_IF_ERROR(AssignDevices(client, request.devices, options));
-  const std::string serialized_options = options.SerializeAsString();
-
-  PjrtArgs<PJRT_Program> program;
-  program.code = const_cast<char*>(request.code.data());  // in/out elsewhere; Compile only reads
-  program.code_size = request.code.size();
-  program.format = request.format.data();
-  program.format_size = request.format.size();
-  PjrtArgs<PJRT_Client_Compile_Args> args;
-  args.client = client.get();
-  args.program = &program;
-  args.compile_options = serialized_options.data();
-  args.compile_options_size = serialized_options.size();
-  const PjrtApi& api = client.api();
-  RETURN_IF_ERROR(api.Call(api.table().PJRT_Client_Compile, args));
-
-  std::shared_ptr<PjrtProgram> compiled(
-      new PjrtProgram(client, PjrtLoadedExecutableHandle(args.executable, {&api}), request.devices));
+  ASSIGN_OR_RETURN(PjrtLoadedExecutableHandle loaded, CompileCode(client, request.format, request.code, options));
+  std::shared_ptr<PjrtProgram> compiled(new PjrtProgram(client, std::move(loaded), request.devices));
+  RETURN_IF_ERROR(compiled->GetExecutable());
+  RETURN_IF_ERROR(compiled->CheckDeviceOrder(client));
   RETURN_IF_ERROR(compiled->Describe(client, options.parameter_is_tupled_arguments()));
   return compiled;
 }
 
-absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_arguments) {
-  RETURN_IF_ERROR(CheckDeviceOrder(client));
+absl::StatusOr<proto::PortableProgram> PjrtProgram::CompilePortable(const PjrtClient& client, Partitioner& partitioner,
+                                                                    const CompileRequest& request, int devices) {
+  ASSIGN_OR_RETURN(xla::HloModuleProto module,
+                   partitioner.Partition(request.format, request.code, request.options, devices));
+  xla::CompileOptionsProto options;
+  if (!options.ParseFromString(request.options)) {
+    return absl::InvalidArgumentError("the compile options are no xla.CompileOptionsProto");
+  }
+  xla::ExecutableBuildOptionsProto& build = *options.mutable_executable_build_options();
+  proto::PortableProgram portable;
+  xla::HloModuleProto shardings;  // of the whole program: the module is about to lose them
+  *shardings.mutable_spmd_parameters_shardings() = module.spmd_parameters_shardings();
+  if (module.has_spmd_output_sharding()) {
+    *shardings.mutable_spmd_output_sharding() = module.spmd_output_sharding();
+  }
+  ASSIGN_OR_RETURN(*portable.mutable_collectives(),
+                   TakeOutCollectives(module, std::max<int64_t>(build.num_replicas(), 1),
+                                      std::max<int64_t>(build.num_partitions(), 1)));
+
+  // From here on it is a program for one device, whichever. What the client asked of shapes is asked of the whole.
+  build.set_num_replicas(1);
+  build.set_num_partitions(1);
+  build.set_use_spmd_partitioning(false);
+  build.set_use_auto_spmd_partitioning(false);
+  build.set_use_shardy_partitioner(false);
+  build.clear_allow_spmd_sharding_propagation_to_parameters();
+  build.clear_allow_spmd_sharding_propagation_to_output();
+  build.clear_device_assignment();
+  build.clear_result_layout();
+  build.set_device_ordinal(-1);
+  options.clear_argument_layouts();
+  options.set_compile_portable_executable(true);
+  ASSIGN_OR_RETURN(PjrtLoadedExecutableHandle loaded, CompileCode(client, "hlo", module.SerializeAsString(), options));
+  PjrtProgram program(client, std::move(loaded), {0});
+  RETURN_IF_ERROR(program.GetExecutable());
+  RETURN_IF_ERROR(program.Describe(client, options.parameter_is_tupled_arguments()));
+  SetShardings(shardings, program.info_);
+  *portable.mutable_info() = program.info_;
+  ASSIGN_OR_RETURN(*portable.mutable_executable(), program.Serialize());
+  return portable;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<PjrtProgram>>> PjrtProgram::Load(const PjrtClient& client,
+                                                                            const LoadRequest& request) {
+  const PjrtApi& api = client.api();
+  const std::string& executable = request.portable->executable();
+  PjrtArgs<PJRT_Executable_DeserializeAndLoad_Args> args;
+  args.client = client.get();
+  args.serialized_executable = executable.data();
+  args.serialized_executable_size = executable.size();
+  RETURN_IF_ERROR(api.Call(api.table().PJRT_Executable_DeserializeAndLoad, args));
+  const SharedExecutable loaded(PjrtLoadedExecutableHandle(args.loaded_executable, {&api}));
+  const std::shared_ptr<const proto::Collectives> collectives(request.portable, &request.portable->collectives());
+  std::vector<std::shared_ptr<PjrtProgram>> programs;
+  for (size_t i = 0; i < request.devices.size(); ++i) {
+    RETURN_IF_ERROR(client.CheckDevice(request.devices[i]));
+    std::shared_ptr<PjrtProgram> program(new PjrtProgram(client, loaded, {request.devices[i]}));
+    program->execute_device_ = client.device(request.devices[i]).device;
+    program->logical_device_ = request.logical[i];
+    program->collectives_ = collectives;
+    program->info_ = request.portable->info();
+    RETURN_IF_ERROR(program->GetExecutable());
+    RETURN_IF_ERROR(program->TakeOutputTypes());
+    programs.push_back(std::move(program));
+  }
+  return programs;
+}
+
+// The other way round: what the info says of the outputs.
+absl::Status PjrtProgram::TakeOutputTypes() {
+  outputs_ = std::vector<Output>(info_.outputs_size());
+  for (int i = 0; i < info_.outputs_size(); ++i) {
+    const proto::ShardType& described = info_.outputs(i).type();
+    auto type = std::make_shared<BufferType>();
+    type->dtype = static_cast<DType>(described.dtype());
+    type->dims.assign(described.dims().begin(), described.dims().end());
+    RETURN_IF_ERROR(worker::CheckShape(type->dtype, type->dims));
+    outputs_[i].type = std::move(type);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> PjrtProgram::Serialize() const {
+  PjrtArgs<PJRT_Executable_Serialize_Args> args;
+  args.executable = executable_.get();
+  RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_Serialize, args));
+  std::string bytes(args.serialized_bytes, args.serialized_bytes_size);
+  args.serialized_executable_deleter(args.serialized_executable);
+  return bytes;
+}
+
+absl::Status PjrtProgram::GetExecutable() {
   PjrtArgs<PJRT_LoadedExecutable_GetExecutable_Args> get;
   get.loaded_executable = loaded_.get();
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_LoadedExecutable_GetExecutable, get));
   executable_ = PjrtExecutableHandle(get.executable, {&api_});
+  return absl::OkStatus();
+}
 
+absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_arguments) {
   PjrtArgs<PJRT_Executable_NumOutputs_Args> outputs;
   outputs.executable = executable_.get();
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_NumOutputs, outputs));

@@ -10,11 +10,13 @@
 #include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "pjrt/collective_calls.h"
 #include "pjrt/element_type.h"
 #include "pjrt/ffi.h"
 #include "pjrt/hlo_text.h"
 #include "pjrt/lapack/lapack_kernels.h"
 #include "pjrt/memory_layout.h"
+#include "pjrt/partitioner.h"
 #include "pjrt/pjrt_api.h"
 #include "pjrt/pjrt_buffer.h"
 #include "pjrt/pjrt_program.h"
@@ -111,12 +113,25 @@ absl::Status CheckArguments(const PjrtProgram& program, const Arguments& argumen
 
 class PjrtRuntime final : public DeviceRuntime {
  public:
-  explicit PjrtRuntime(std::unique_ptr<PjrtClient> client) : client_(std::move(client)) {}
+  explicit PjrtRuntime(std::unique_ptr<PjrtClient> client) : client_(std::move(client)), partitioner_(client_->api()) {}
 
   const proto::Hello& Describe() const override { return client_->description(); }
 
   absl::StatusOr<std::shared_ptr<DeviceProgram>> Compile(const CompileRequest& request) override {
     return PjrtProgram::Compile(*client_, request);
+  }
+
+  absl::StatusOr<proto::PortableProgram> CompilePortable(const CompileRequest& request, int devices) override {
+    if (Describe().platform() != "cpu") return NoHostCollectives();
+    RETURN_IF_ERROR(RegisterCollectiveCalls(api()));
+    return PjrtProgram::CompilePortable(*client_, partitioner_, request, devices);
+  }
+
+  absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> Load(const LoadRequest& request) override {
+    if (Describe().platform() != "cpu") return NoHostCollectives();
+    RETURN_IF_ERROR(RegisterCollectiveCalls(api()));
+    ASSIGN_OR_RETURN(const auto programs, PjrtProgram::Load(*client_, request));
+    return std::vector<std::shared_ptr<DeviceProgram>>(programs.begin(), programs.end());
   }
 
   absl::StatusOr<Execution> Execute(DeviceProgram& program, const Arguments& arguments, const ExecuteOptions& options,
@@ -153,7 +168,12 @@ class PjrtRuntime final : public DeviceRuntime {
   const PjrtApi& api() const { return client_->api(); }
   const PJRT_Api& table() const { return client_->api().table(); }
 
+  static absl::Status NoHostCollectives() {
+    return absl::UnimplementedError("collectives by the host are for CPU devices: others have their own");
+  }
+
   const std::unique_ptr<PjrtClient> client_;
+  Partitioner partitioner_;
 };
 
 absl::StatusOr<Execution> PjrtRuntime::Execute(DeviceProgram& program, const Arguments& arguments,
@@ -193,6 +213,16 @@ absl::StatusOr<Execution> PjrtRuntime::Execute(DeviceProgram& program, const Arg
   args.num_args = parameters;
   args.output_lists = out_rows.data();
   args.device_complete_events = events.data();
+  args.execute_device = pjrt_program.execute_device();
+  if (pjrt_program.collectives() != nullptr) {
+    if (options.collectives == nullptr) return absl::InvalidArgumentError("a gang's program without its collectives");
+    const auto launch = std::make_shared<DeviceLaunch>(options.collectives, options.launch,
+                                                       pjrt_program.logical_device(), pjrt_program.collectives());
+    ASSIGN_OR_RETURN(LaunchContext made, LaunchContext::Make(api(), launch.get()));
+    execute_options.context = made.get();
+    const auto context = std::make_shared<LaunchContext>(std::move(made));
+    done = [launch, context, done = std::move(done)](absl::Status status) { done(std::move(status)); };
+  }
   RETURN_IF_ERROR(api().Call(table().PJRT_LoadedExecutable_Execute, args));
   donation.Started();
 

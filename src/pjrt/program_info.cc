@@ -80,6 +80,16 @@ absl::StatusOr<xla::HloModuleProto> ParseOptimizedProgram(absl::string_view form
       absl::StrCat("the plugin shows its optimised programs as '", format, "', not as HLO"));
 }
 
+void SetShardings(const xla::HloModuleProto& module, proto::ProgramInfo& info) {
+  const auto& shardings = module.spmd_parameters_shardings();
+  if (shardings.size() == info.parameters_size()) {
+    for (int i = 0; i < shardings.size(); ++i) {
+      info.mutable_parameters(i)->set_sharding(shardings[i].SerializeAsString());
+    }
+  }
+  if (module.has_spmd_output_sharding()) SetOutputShardings(module.spmd_output_sharding(), info);
+}
+
 proto::ProgramInfo DescribeModule(const xla::HloModuleProto& module, bool tupled_arguments, int num_outputs) {
   proto::ProgramInfo info;
   info.set_name(module.name());
@@ -91,17 +101,13 @@ proto::ProgramInfo DescribeModule(const xla::HloModuleProto& module, bool tupled
   } else {
     for (const xla::ShapeProto& parameter : shape.parameters()) parameters.push_back(&parameter);
   }
-  const auto& shardings = module.spmd_parameters_shardings();
-  const bool sharded = shardings.size() == static_cast<int>(parameters.size());
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    proto::ParameterInfo& parameter = *info.add_parameters();
-    parameter.set_layout(parameters[i]->layout().SerializeAsString());
-    if (sharded) parameter.set_sharding(shardings[static_cast<int>(i)].SerializeAsString());
+  for (const xla::ShapeProto* parameter : parameters) {
+    info.add_parameters()->set_layout(parameter->layout().SerializeAsString());
   }
   for (const xla::ShapeProto* output : Flatten(shape.result(), num_outputs)) {
     info.add_outputs()->set_layout(output->layout().SerializeAsString());
   }
-  if (module.has_spmd_output_sharding()) SetOutputShardings(module.spmd_output_sharding(), info);
+  SetShardings(module, info);
 
   std::set<int> donated;
   // Buffer donors that the compiler had use for are among the aliases by now; a launch leaves the others alone.

@@ -23,6 +23,9 @@ absl::StatusOr<xla::HloModuleProto> ParseOptimizedProgram(absl::string_view form
 
 // Name, parameters (layouts, shardings), layouts and shardings of the `num_outputs` outputs, donation and whether the
 // plugin's own collectives occur. With `tupled_arguments` the module takes one tuple of all parameters.
+// Gives the parameters and outputs the shardings that the module states for them, where it does.
+void SetShardings(const xla::HloModuleProto& module, proto::ProgramInfo& info);
+
 proto::ProgramInfo DescribeModule(const xla::HloModuleProto& module, bool tupled_arguments, int num_outputs);
 
 }  // namespace causeway

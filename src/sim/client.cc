@@ -321,7 +321,7 @@ void Client::Compile() {
   e.request.session = session_;
   e.program = MakeProgramId(session_, ++last_program_);
   if (Mistake() && !programs_.empty()) e.program = random().Of(programs_);
-  e.devices = PickDevices(/*one_worker=*/true);
+  e.devices = PickDevices(/*one_worker=*/random().Chance(70));
   if (Mistake()) e.devices.push_back(random().Chance(50) ? e.devices.front() : DeviceId{999});
   ProgramKind kind = ProgramKind::kGood;
   const proto::ProgramInfo info = PickProgram(static_cast<int>(e.devices.size()), kind);

@@ -51,15 +51,15 @@ struct Connection {
 
 // ---------------------------------------------------------------- one plane
 
-class SimulatedPlaneCore final : public PlaneCore {
+class SimulatedPlaneCore final : public PostedMessagesCore {
  public:
   SimulatedPlaneCore(DataNetwork& network, std::string address, PeerId self)
-      : PlaneCore(self), network_(network), address_(std::move(address)) {}
+      : PostedMessagesCore(self), network_(network), address_(std::move(address)) {}
 
   void Shutdown() override {
     network_.planes_.erase(address_);
     visitors_.clear();
-    PlaneCore::Shutdown();
+    PostedMessagesCore::Shutdown();
   }
 
   // The connection to the plane at `address`, cut.
@@ -68,6 +68,7 @@ class SimulatedPlaneCore final : public PlaneCore {
       const Peer* const peer = Find(id);
       if (link.connection == nullptr || peer == nullptr || AddressOf(*link.connection, link.end) != address) continue;
       Cut(link.connection);
+      if (Peer* const broken = Find(id)) BreakLane(*broken, "it broke");
       return true;
     }
     return false;
@@ -119,9 +120,21 @@ class SimulatedPlaneCore final : public PlaneCore {
   }
 
   void PeerSet(Peer& peer) override {
+    PostedMessagesCore::PeerSet(peer);
     for (const Visitor& visitor : std::list<Visitor>(visitors_)) {
       if (visitor.self == peer.id) TryAdmit(visitor.number);
     }
+  }
+
+  PostedMessagesCore* MessagesTo(const Peer& peer) override {
+    const auto found = network_.planes_.find(peer.address);
+    return found == network_.planes_.end() || found->second->self() != peer.id ? nullptr : found->second;
+  }
+
+  void Carry(const Peer& peer, std::function<void()> arrive) override {
+    absl::Time& last = last_messages_.try_emplace(peer.id, absl::InfinitePast()).first->second;
+    last = std::max(last, world().Now() + Delay());
+    world().At(last, std::move(arrive));
   }
 
   // ---- this side dials
@@ -342,7 +355,8 @@ class SimulatedPlaneCore final : public PlaneCore {
   DataNetwork& network_;
   const std::string address_;
   std::map<PeerId, Link> links_;
-  std::list<Visitor> visitors_;  // oldest first
+  std::map<PeerId, absl::Time> last_messages_;  // when the last of them arrives
+  std::list<Visitor> visitors_;                 // oldest first
   uint64_t last_visitor_ = 0;
   uint64_t attempts_ = 0;
 };
@@ -356,7 +370,7 @@ void SimulatedExecutor::Post(std::function<void()> task) {
 
 SimulatedDataPlane::SimulatedDataPlane(std::unique_ptr<SimulatedExecutor> executor,
                                        std::shared_ptr<SimulatedPlaneCore> core, std::string listen_address)
-    : PostingDataPlane(*executor, std::move(core)),
+    : PostedMessagesPlane(*executor, std::move(core)),
       executor_(std::move(executor)),
       listen_address_(std::move(listen_address)) {}
 

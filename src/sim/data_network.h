@@ -12,6 +12,8 @@
 // a round trip; a visitor that does not show the right key waits a while for its turn. Each plane does what it is asked
 // in the order in which it is asked, a little later, as the real one does on its own thread.
 //
+// Messages between workers take their own time, in order; what breaks the connection of two loses theirs too.
+//
 // Threading: none; all of it lives in the world. Lifetime: a plane may go at any time, as a process does that is
 // killed: its streams end, and its peers learn of it later. The network outlives the planes.
 #ifndef CAUSEWAY_SIM_DATA_NETWORK_H_
@@ -23,7 +25,7 @@
 #include <string>
 #include <utility>
 
-#include "net/plane_core.h"
+#include "net/posted_messages.h"
 #include "sim/world.h"
 
 namespace causeway::sim {
@@ -52,7 +54,7 @@ class SimulatedExecutor final : public Executor {
   absl::Time last_ = absl::InfinitePast();
 };
 
-class SimulatedDataPlane final : public PostingDataPlane {
+class SimulatedDataPlane final : public PostedMessagesPlane {
  public:
   ~SimulatedDataPlane() override { Stop(); }
 

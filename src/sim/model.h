@@ -89,10 +89,12 @@ struct ModelArray {
 
 struct ModelProgram {
   std::shared_ptr<const ProgramView> view;  // null while it is being compiled
-  WorkerId worker;
+  bool is_gang() const { return workers.size() > 1; }
+
+  std::set<WorkerId> workers;
   ProgramKind kind;
   std::string name;
-  uint64_t life = 0;  // of the worker, when it was compiled
+  uint64_t life = 0;  // of its one worker, when it was compiled
 };
 
 // What a request may be answered with.
@@ -229,6 +231,8 @@ class Model final : public ClusterWatcher {
   Expectation Answer(const RequestHeader& request, const Problems& problems, std::vector<ArrayId> results,
                      std::function<void()> adopt);
   void Refuse(const RequestHeader& request, const std::vector<ArrayId>& results, const absl::Status& status);
+  bool AllAlive(const std::set<WorkerId>& workers) const;
+  bool MustCompileAgain(const ModelProgram& program) const;
   void AdoptLaunch(const LaunchProgram& e, const ModelProgram& program, bool overlooked);
   // `is_deleted` says what the core has taken; where it must have taken all, it is `sure`.
   void TakeDonated(const LaunchProgram& e, const ModelProgram& program, bool sure,

@@ -322,16 +322,14 @@ Expectation Model::Expect(const CompileProgram& e, ProgramKind kind, const std::
     sure.push_back({kInvalid, "is taken"});
   }
   Append(sure, DeviceProblems(e.devices));
-  if (sure.empty() && WorkersOf(e.devices).size() > 1) {
-    sure.push_back({absl::StatusCode::kUnimplemented, "several workers"});
-  }
   expectation.may_succeed = sure.empty() && kind != ProgramKind::kBroken;
   if (!sure.empty()) return expectation;
   if (kind == ProgramKind::kBroken) sure.push_back(Exactly(CompilerError(name)));
-  const WorkerId worker = devices_.at(e.devices.front()).worker;
-  sessions_[session].programs[e.program] = ModelProgram{nullptr, worker, kind, name, workers_.at(worker).life};
-  expectation.explains = [this, worker, begun = clock_.Now()](const absl::Status& status) {
-    return IsLoss(status) && Harmed({worker}, {}, begun);
+  const std::set<WorkerId> workers = WorkersOf(e.devices);
+  sessions_[session].programs[e.program] =
+      ModelProgram{nullptr, workers, kind, name, workers_.at(*workers.begin()).life};
+  expectation.explains = [this, workers, begun = clock_.Now()](const absl::Status& status) {
+    return IsLoss(status) && Harmed(workers, {}, begun);
   };
   expectation.adopt = [this, session, id = e.program](const absl::Status& status) {
     if (!status.ok()) sessions_[session].programs.erase(id);
@@ -389,7 +387,7 @@ Expectation Model::Expect(const LaunchProgram& e, std::function<bool(ArrayId)> i
   Expectation expectation = Answer(e.request, problems, results, [=, this, program = *program] {
     AdoptLaunch(e, program, overlooked);
     // Where it may have been known to be poisoned, it may not have been sent: then nothing is taken.
-    TakeDonated(e, program, /*sure=*/!any_may_fail && alive(program.worker), is_deleted);
+    TakeDonated(e, program, /*sure=*/!any_may_fail && AllAlive(program.workers), is_deleted);
   });
   if (only_names && !problems.sure.empty()) {
     // Outputs before the one whose name cannot be had are known by what they would have been.
@@ -424,21 +422,22 @@ void Model::AdoptLaunch(const LaunchProgram& e, const ModelProgram& program, boo
   ModelArray common;
   common.origins.insert(e.request.origin);
   common.begun = clock_.Now();
-  common.helpers = {program.worker};
+  common.helpers = program.workers;
   common.certain = overlooked;
   for (ArrayId id : e.arguments) Inherit(common, Find(id));
-  if (!alive(program.worker)) {
-    common.must.push_back({absl::StatusCode::kDataLoss, workers_.at(program.worker).name});
+  for (WorkerId worker : program.workers) {
+    if (alive(worker)) continue;
+    common.must.push_back({absl::StatusCode::kDataLoss, workers_.at(worker).name});
     common.certain = true;
   }
   if (program.kind == ProgramKind::kFailing) common.must.push_back(Exactly(LaunchError(program.name)));
   if (program.kind == ProgramKind::kRejected) common.must.push_back(Exactly(RejectionError(program.name)));
-  if (program.kind == ProgramKind::kOnce && program.life != workers_.at(program.worker).life) {
+  if (MustCompileAgain(program)) {
     common.must.push_back(Exactly(CompilerError(program.name)));
   }
   const bool fails = common.MustFail();
   std::vector<ContentsRef> taken;
-  for (size_t device = 0; !fails && device < view.devices.size(); ++device) {
+  for (size_t device = 0; !fails && !program.is_gang() && device < view.devices.size(); ++device) {
     for (ArrayId id : e.arguments) taken.push_back(Find(id)->shards[device]->contents);
   }
   const uint64_t digest = fails ? 0 : LaunchDigest(view.info.name(), taken);
@@ -447,7 +446,7 @@ void Model::AdoptLaunch(const LaunchProgram& e, const ModelProgram& program, boo
     const auto output = std::make_shared<ModelArray>(common);
     output->id = e.outputs[i];
     output->spec = view.outputs[i];
-    if (alive(program.worker)) output->holders = {program.worker};
+    if (AllAlive(program.workers)) output->holders = program.workers;
     const proto::OutputInfo& info = view.info.outputs(static_cast<int>(i));
     const std::vector<int64_t> tiles = TilesOf(info, devices);
     const int64_t bytes = worker::DenseBytes(static_cast<DType>(info.type().dtype()), info.type().dims());
@@ -553,16 +552,29 @@ Expectation Model::Expect(const QueryProgram& e) {
     expectation.errors.push_back({absl::StatusCode::kNotFound, "unknown program"});
     return expectation;
   }
-  const WorkerId worker = program->worker;
-  if (!alive(worker)) expectation.errors.push_back({absl::StatusCode::kDataLoss, workers_.at(worker).name});
-  if (program->kind == ProgramKind::kOnce && program->life != workers_.at(worker).life) {
+  // Any that is there can say it.
+  std::set<WorkerId> asked = program->workers;
+  if (std::none_of(asked.begin(), asked.end(), [this](WorkerId worker) { return alive(worker); })) {
+    expectation.errors.push_back({absl::StatusCode::kDataLoss, ""});
+  }
+  if (MustCompileAgain(*program)) {
     expectation.errors.push_back(Exactly(CompilerError(program->name)));
   }
   expectation.may_succeed = expectation.errors.empty();
-  expectation.explains = [this, worker, begun = clock_.Now()](const absl::Status& status) {
-    return IsLoss(status) && Harmed({worker}, {}, begun);
+  expectation.explains = [this, asked, begun = clock_.Now()](const absl::Status& status) {
+    return IsLoss(status) && Harmed(asked, {}, begun);
   };
   return expectation;
+}
+
+bool Model::AllAlive(const std::set<WorkerId>& workers) const {
+  return std::all_of(workers.begin(), workers.end(), [this](WorkerId worker) { return alive(worker); });
+}
+
+// A gang's executable is loaded where it is missing, never compiled again.
+bool Model::MustCompileAgain(const ModelProgram& program) const {
+  return program.kind == ProgramKind::kOnce && !program.is_gang() &&
+         program.life != workers_.at(*program.workers.begin()).life;
 }
 
 }  // namespace causeway::sim

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "sim/contents.h"
@@ -90,21 +92,24 @@ using SimulatedBufferPtr = std::shared_ptr<SimulatedBuffer>;
 
 class SimulatedProgramObject final : public DeviceProgram, public std::enable_shared_from_this<SimulatedProgramObject> {
  public:
-  SimulatedProgramObject(proto::ProgramInfo info, std::vector<int> devices)
-      : info_(std::move(info)), devices_(std::move(devices)) {
-    for (const proto::OutputInfo& output : info_.outputs()) {
-      tiles_.push_back(TilesOf(output, static_cast<int>(devices_.size())));
-    }
+  // `logical` is empty for a program that is no gang's.
+  SimulatedProgramObject(proto::ProgramInfo info, std::vector<int> devices, std::vector<int> logical, int gang_devices)
+      : info_(std::move(info)), devices_(std::move(devices)), logical_(std::move(logical)) {
+    const int count = logical_.empty() ? static_cast<int>(devices_.size()) : gang_devices;
+    for (const proto::OutputInfo& output : info_.outputs()) tiles_.push_back(TilesOf(output, count));
   }
   const proto::ProgramInfo& info() const override { return info_; }
   const std::vector<int>& devices() const override { return devices_; }
 
   // The tile of an output that a device holds.
-  int64_t TileOf(int output, int device) const { return tiles_[output][device]; }
+  int64_t TileOf(int output, int device) const { return tiles_[output][logical_.empty() ? device : logical_[device]]; }
+
+  bool is_gang() const { return !logical_.empty(); }
 
  private:
   const proto::ProgramInfo info_;
   const std::vector<int> devices_;
+  const std::vector<int> logical_;
   std::vector<std::vector<int64_t>> tiles_;
 };
 
@@ -114,7 +119,9 @@ struct Launch {
     std::vector<ContentsRef> contents(outputs.size());
     if (program == nullptr || !status.ok()) return contents;
     std::vector<ContentsRef> taken;
-    for (const SimulatedBufferPtr& argument : arguments) taken.push_back(argument->contents());
+    if (!program->is_gang()) {
+      for (const SimulatedBufferPtr& argument : arguments) taken.push_back(argument->contents());
+    }
     const uint64_t digest = LaunchDigest(program->info().name(), taken);
     const int count = program->info().outputs_size();
     for (size_t i = 0; i < outputs.size(); ++i) {
@@ -231,6 +238,8 @@ class SimulatedRuntime final : public DeviceRuntime {
   const proto::Hello& Describe() const override { return description_; }
 
   absl::StatusOr<std::shared_ptr<DeviceProgram>> Compile(const CompileRequest& request) override;
+  absl::StatusOr<proto::PortableProgram> CompilePortable(const CompileRequest& request, int devices) override;
+  absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> Load(const LoadRequest& request) override;
   absl::StatusOr<Execution> Execute(DeviceProgram& program,
                                     const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>>& arguments,
                                     const ExecuteOptions& options, StatusCallback done) override;
@@ -288,6 +297,25 @@ class SimulatedRuntime final : public DeviceRuntime {
   const std::shared_ptr<Devices> devices_;
 };
 
+// The program itself is the executable.
+absl::StatusOr<proto::PortableProgram> SimulatedRuntime::CompilePortable(const CompileRequest& request, int) {
+  CompileRequest on_one = request;
+  on_one.devices = {0};
+  ASSIGN_OR_RETURN(const std::shared_ptr<DeviceProgram> program, Compile(on_one));
+  proto::PortableProgram portable;
+  portable.set_executable(request.code);
+  *portable.mutable_info() = program->info();
+  return portable;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> SimulatedRuntime::Load(const LoadRequest& request) {
+  std::vector<std::shared_ptr<DeviceProgram>> programs;
+  for (int device : request.devices) {
+    ASSIGN_OR_RETURN(programs.emplace_back(), Compile(SimulatedProgram(request.portable->info(), {device})));
+  }
+  return programs;
+}
+
 absl::StatusOr<std::shared_ptr<DeviceProgram>> SimulatedRuntime::Compile(const CompileRequest& request) {
   proto::ProgramInfo info;
   if (request.format != kFormat || !info.ParseFromString(request.code)) {
@@ -303,7 +331,23 @@ absl::StatusOr<std::shared_ptr<DeviceProgram>> SimulatedRuntime::Compile(const C
       return absl::InvalidArgumentError(absl::StrCat("donated parameter ", parameter, " does not exist"));
     }
   }
-  return std::make_shared<SimulatedProgramObject>(std::move(info), request.devices);
+  std::vector<int> logical;
+  int gang_devices = 0;
+  if (!request.options.empty()) {
+    // "GANG_DEVICES,LOGICAL,LOGICAL,..."
+    for (absl::string_view text : absl::StrSplit(request.options, ',')) {
+      int number = 0;
+      if (!absl::SimpleAtoi(text, &number) || number < 0) return absl::InvalidArgumentError("no part of a gang");
+      logical.push_back(number);
+    }
+    gang_devices = logical.front();
+    logical.erase(logical.begin());
+    if (logical.size() != request.devices.size() ||
+        std::any_of(logical.begin(), logical.end(), [gang_devices](int i) { return i >= gang_devices; })) {
+      return absl::InvalidArgumentError("no part of a gang");
+    }
+  }
+  return std::make_shared<SimulatedProgramObject>(std::move(info), request.devices, std::move(logical), gang_devices);
 }
 
 absl::StatusOr<Execution> SimulatedRuntime::Execute(
@@ -409,6 +453,12 @@ std::unique_ptr<DeviceRuntime> MakeSimulatedRuntime(SimulatedRuntimeOptions opti
 
 CompileRequest SimulatedProgram(const proto::ProgramInfo& info, std::vector<int> devices) {
   return {kFormat, info.SerializeAsString(), /*options=*/"", std::move(devices)};
+}
+
+CompileRequest SimulatedGangPart(const proto::ProgramInfo& info, std::vector<int> devices,
+                                 const std::vector<int>& logical, int gang_devices) {
+  return {kFormat, info.SerializeAsString(), absl::StrCat(gang_devices, ",", absl::StrJoin(logical, ",")),
+          std::move(devices)};
 }
 
 }  // namespace causeway

@@ -56,6 +56,11 @@ std::unique_ptr<DeviceRuntime> MakeSimulatedRuntime(SimulatedRuntimeOptions opti
 // number of parameters and donation are honoured.
 CompileRequest SimulatedProgram(const proto::ProgramInfo& info, std::vector<int> devices);
 
+// The part of a gang's program, one of `gang_devices` in all, for those devices that are here: `logical` says which
+// they are. What it makes does not depend on its arguments, of which it knows these devices' only.
+CompileRequest SimulatedGangPart(const proto::ProgramInfo& info, std::vector<int> devices,
+                                 const std::vector<int>& logical, int gang_devices);
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_SIM_SIMULATED_RUNTIME_H_

@@ -224,9 +224,37 @@ void WorkerProcess::Compile(ProgramKey program, CompileRequest request) {
   });
 }
 
+void WorkerProcess::CompileGang(ProgramKey program, worker::GangProgram request) {
+  Later(options_.compile_time, [this, program, request = std::move(request)]() mutable {
+    CompileDone event{program, absl::CancelledError(), absl::ZeroDuration()};
+    const absl::Status status = [&]() -> absl::Status {
+      if (request.portable == nullptr) {
+        ASSIGN_OR_RETURN(proto::PortableProgram made, runtime_->CompilePortable(request.compile, request.devices));
+        const std::string& name = made.info().name();
+        const ProgramKind kind = KindOf(name);
+        const bool again = options_.compiled_before(name) > 0;
+        if (kind == ProgramKind::kBroken || (kind == ProgramKind::kOnce && again)) return CompilerError(name);
+        request.portable = event.portable = std::make_shared<const proto::PortableProgram>(std::move(made));
+      }
+      // Its devices need not wait for one another: one program runs those that are here.
+      ASSIGN_OR_RETURN(programs_[program], runtime_->Compile(SimulatedGangPart(request.portable->info(), request.local,
+                                                                               request.logical, request.devices)));
+      return absl::OkStatus();
+    }();
+    if (status.ok()) {
+      event.info = request.portable->info();
+      gangs_.insert(program);
+    } else {
+      event.info = status;
+    }
+    Enter(std::move(event));
+  });
+}
+
 void WorkerProcess::DropProgram(ProgramKey program) {
   // What was refused by the compiler is dropped as well.
   programs_.erase(program);
+  gangs_.erase(program);
 }
 
 void WorkerProcess::Ask(Life life, const proto::Query& query, std::optional<ProgramKey> program) {
@@ -283,7 +311,7 @@ void WorkerProcess::Execute(ExecuteRequest request) {
       Fail(absl::StrCat("a launch of ", info.name(), " takes a buffer that is being read"));
     }
   }
-  if (info.has_collectives() && devices > 1) {
+  if (info.has_collectives() && devices > 1 && !gangs_.contains(request.program)) {
     if (!collectives_.empty()) Fail("two launches with collectives run at once");
     collectives_.insert(request.launch);
   }

@@ -86,6 +86,11 @@ class WorkerProcess final : public worker::WorkerActions, public std::enable_sha
   void SetPeer(PeerId peer, const std::string& address, uint64_t key) override { plane_->SetPeer(peer, address, key); }
   void DropPeer(PeerId peer) override { plane_->DropPeer(peer); }
   void Compile(worker::ProgramKey program, CompileRequest request) override;
+  void CompileGang(worker::ProgramKey program, worker::GangProgram request) override;
+  // Simulated programs have no collectives.
+  void AnnounceGang(uint64_t, std::shared_ptr<const collectives::Gang>) override {}
+  void AbortGang(uint64_t, const absl::Status&) override {}
+  collectives::Traffic EndGang(uint64_t) override { return {}; }
   void DropProgram(worker::ProgramKey program) override;
   void Execute(worker::ExecuteRequest request) override;
   void Ask(worker::Life life, const proto::Query& query, std::optional<worker::ProgramKey> program) override;
@@ -182,6 +187,7 @@ class WorkerProcess final : public worker::WorkerActions, public std::enable_sha
   std::map<worker::BufferKey, HeldBuffer> buffers_;
   std::map<worker::HostKey, HeldHost> hosts_;
   std::map<worker::ProgramKey, std::shared_ptr<DeviceProgram>> programs_;
+  std::set<worker::ProgramKey> gangs_;               // those whose collectives are not the plugin's
   std::map<worker::StreamKey, HeldStream> streams_;  // begun, and neither ended nor cancelled
 
   // What the core has been told of.

@@ -86,6 +86,7 @@ class WorkerCore::Impl {
   void On(const proto::Fail& message);
   void On(const proto::Query& message);
   void On(const proto::Peers& message);
+  void On(const proto::AbortLaunch& message);
 
   void DropEverything(const absl::Status& why);
   void DropPeers();
@@ -216,6 +217,8 @@ void WorkerCore::Impl::On(FrameIn& event) {
       return On(message.query());
     case proto::ToWorker::kPeers:
       return On(message.peers());
+    case proto::ToWorker::kAbortLaunch:
+      return On(message.abort_launch());
     case proto::ToWorker::kHostData:
       return puts_.OnHostData(std::move(*message.mutable_host_data()));
     case proto::ToWorker::kGoodbye:         // the link's keeper says it to people
@@ -274,6 +277,11 @@ void WorkerCore::Impl::On(const proto::Fail& message) {
   puts_.Fail(array, why);
   copies_.Fail(array, why);
   makes_.Fail(array, why);
+}
+
+void WorkerCore::Impl::On(const proto::AbortLaunch& message) {
+  const absl::Status why = FromProto(message.status());
+  if (!why.ok()) context_.out->AbortGang(message.number(), why);
 }
 
 void WorkerCore::Impl::On(const proto::Query& message) {

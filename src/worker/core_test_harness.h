@@ -37,6 +37,7 @@ class Harness : public WorkerActions {
   struct Compiling {
     ProgramKey program;
     CompileRequest request;
+    std::optional<GangProgram> gang = std::nullopt;
   };
   struct Made {
     BufferKey buffer;
@@ -258,6 +259,15 @@ class Harness : public WorkerActions {
     net.push_back("set " + std::to_string(static_cast<int>(peer)) + " " + address + " " + std::to_string(key));
   }
   void DropPeer(PeerId peer) override { net.push_back("drop " + std::to_string(static_cast<int>(peer))); }
+  void CompileGang(ProgramKey program, GangProgram request) override {
+    compiles.push_back({program, request.compile, std::move(request)});
+  }
+  void AnnounceGang(uint64_t launch, std::shared_ptr<const collectives::Gang>) override { announced.push_back(launch); }
+  void AbortGang(uint64_t launch, const absl::Status& why) override { aborted.emplace_back(launch, why); }
+  collectives::Traffic EndGang(uint64_t launch) override {
+    ended.push_back(launch);
+    return {.worker_bytes = 8, .island_bytes = 4};
+  }
   void Compile(ProgramKey program, CompileRequest request) override {
     programs.insert(program);
     compiles.push_back({program, std::move(request)});
@@ -321,6 +331,9 @@ class Harness : public WorkerActions {
   absl::Time now = absl::UnixEpoch();
   std::vector<proto::ToController> sent;
   std::vector<std::string> net;
+  std::vector<uint64_t> announced;  // launches of gangs
+  std::vector<std::pair<uint64_t, absl::Status>> aborted;
+  std::vector<uint64_t> ended;
   std::vector<Compiling> compiles;
   std::vector<ExecuteRequest> executes;
   std::vector<proto::Query> asked;

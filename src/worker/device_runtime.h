@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/dtype.h"
+#include "collectives/engine.h"
 #include "proto/control.pb.h"
 
 namespace causeway {
@@ -70,6 +71,13 @@ struct CompileRequest {
   std::vector<int> devices;  // local device of each logical device, replica-major
 };
 
+// A program over devices of several workers, of which some are here.
+struct LoadRequest {
+  std::shared_ptr<const proto::PortableProgram> portable;
+  std::vector<int> devices;  // local
+  std::vector<int> logical;  // for each of them, its place in the program
+};
+
 struct HostShape {
   DType dtype;
   std::vector<int64_t> dims;
@@ -79,6 +87,9 @@ struct HostShape {
 struct ExecuteOptions {
   int32_t launch_id = 0;
   std::vector<int64_t> non_donatable;  // parameters that must stay usable
+  // Of programs that were loaded: the launch's number, and who carries out its collectives until `done`.
+  uint64_t launch = 0;
+  collectives::Engine* collectives = nullptr;
 };
 
 struct Execution {
@@ -94,6 +105,15 @@ class DeviceRuntime {
   virtual const proto::Hello& Describe() const = 0;
 
   virtual absl::StatusOr<std::shared_ptr<DeviceProgram>> Compile(const CompileRequest& request) = 0;
+
+  // Compiles a program for more devices than are here: for `devices` of them in all; request.devices is not used. It
+  // serves every device, here and on other workers with this plugin. UNIMPLEMENTED where the plugin or a collective of
+  // the program does not lend itself to that.
+  virtual absl::StatusOr<proto::PortableProgram> CompilePortable(const CompileRequest& request, int devices) = 0;
+
+  // Loads such a program: one for each of the request's devices. To execute one may block until all other devices of
+  // the gang execute theirs: give each a thread of its own.
+  virtual absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> Load(const LoadRequest& request) = 0;
 
   // Starts one launch on all devices of `program`. `arguments` is [device][parameter]; donated arguments become
   // unusable. `done` is called once when every device has finished, with the first error if any. An error returned here

@@ -8,6 +8,7 @@
 #define CAUSEWAY_WORKER_EVENTS_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -19,6 +20,7 @@
 #include "absl/types/span.h"
 #include "base/dtype.h"
 #include "base/ids.h"
+#include "collectives/engine.h"
 #include "net/data_plane.h"
 #include "proto/control.pb.h"
 #include "worker/byte_runs.h"
@@ -49,11 +51,12 @@ struct FrameIn {
   proto::ToWorker message;
 };
 
-// Answers Compile.
+// Answers Compile and CompileGang.
 struct CompileDone {
   ProgramKey program;
   absl::StatusOr<proto::ProgramInfo> info;
   absl::Duration took;
+  std::shared_ptr<const proto::PortableProgram> portable = nullptr;  // of CompileGang that compiled it
 };
 
 // Answers Execute: the plugin has taken the launch (or refused it), and its outputs exist.
@@ -116,6 +119,15 @@ using Event = std::variant<LinkUp, LinkLost, FrameIn, CompileDone, ExecuteReturn
 
 // ---------------------------------------------------------------- actions
 
+// A gang's program, for the devices of it that are here.
+struct GangProgram {
+  CompileRequest compile;                                  // where `portable` is null
+  int devices = 0;                                         // in all
+  std::shared_ptr<const proto::PortableProgram> portable;  // compiled already
+  std::vector<int> local;                                  // devices here
+  std::vector<int> logical;                                // for each of them, its place in the gang
+};
+
 // One launch, as the device runtime is to be told. Lists are by device first, then by parameter or output.
 struct ExecuteRequest {
   LaunchKey launch;
@@ -141,8 +153,15 @@ class WorkerActions {
   virtual void DropPeer(PeerId peer) = 0;
 
   virtual void Compile(ProgramKey program, CompileRequest request) = 0;
+  virtual void CompileGang(ProgramKey program, GangProgram request) = 0;
   virtual void DropProgram(ProgramKey program) = 0;
   virtual void Execute(ExecuteRequest request) = 0;
+
+  // The launches of gangs, by the controller's numbers, as the collectives engine is to be told (collectives/engine.h).
+  // EndGang is ignored for launches that are not announced.
+  virtual void AnnounceGang(uint64_t launch, std::shared_ptr<const collectives::Gang> gang) = 0;
+  virtual void AbortGang(uint64_t launch, const absl::Status& why) = 0;
+  virtual collectives::Traffic EndGang(uint64_t launch) = 0;
 
   // Puts a question to the plugin. `program` where the query names one.
   virtual void Ask(Life life, const proto::Query& query, std::optional<ProgramKey> program) = 0;

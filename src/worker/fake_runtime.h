@@ -75,6 +75,20 @@ class FakeRuntime final : public DeviceRuntime {
     return std::make_shared<FakeProgram>(request.devices);
   }
 
+  absl::StatusOr<proto::PortableProgram> CompilePortable(const CompileRequest& request, int) override {
+    if (request.code != "copy") return absl::InvalidArgumentError("no such program");
+    proto::PortableProgram portable;
+    portable.set_executable(request.code);
+    portable.mutable_info()->set_name("copy");
+    return portable;
+  }
+
+  absl::StatusOr<std::vector<std::shared_ptr<DeviceProgram>>> Load(const LoadRequest& request) override {
+    std::vector<std::shared_ptr<DeviceProgram>> programs;
+    for (int device : request.devices) programs.push_back(std::make_shared<FakeProgram>(std::vector<int>{device}));
+    return programs;
+  }
+
   absl::StatusOr<Execution> Execute(DeviceProgram& program,
                                     const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>>& arguments,
                                     const ExecuteOptions&, StatusCallback done) override {

@@ -105,6 +105,18 @@ class FuzzDevices final : public WorkerActions {
       return done;
     });
   }
+  void CompileGang(ProgramKey program, GangProgram request) override {
+    FUZZ_CHECK(request.local.size() == request.logical.size() && !request.local.empty());
+    FUZZ_CHECK(request.devices >= static_cast<int>(request.local.size()));
+    CompileRequest compile = std::move(request.compile);
+    if (request.portable != nullptr) compile.code = request.portable->executable();
+    compile.devices = request.local;
+    Compile(program, std::move(compile));
+  }
+  // Numbers may be used again where a controller is confused.
+  void AnnounceGang(uint64_t, std::shared_ptr<const collectives::Gang> gang) override { FUZZ_CHECK(gang != nullptr); }
+  void AbortGang(uint64_t, const absl::Status& why) override { FUZZ_CHECK(!why.ok()); }
+  collectives::Traffic EndGang(uint64_t) override { return {}; }
   void DropProgram(ProgramKey program) override {
     // One that the core has refused itself was never here.
     programs_.erase(program);

@@ -17,7 +17,7 @@ constexpr size_t kMaxFailures = 1024;
 void LaunchQueue::Launch(const proto::Launch& message) {
   absl::StatusOr<ProgramRef> program = programs_.Find(ProgramId{message.program()});
   if (!program.ok()) {
-    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0);
+    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0, {});
   }
   auto owned = std::make_unique<Entry>();
   Entry& launch = *owned;
@@ -27,9 +27,11 @@ void LaunchQueue::Launch(const proto::Launch& message) {
   launch.life = context_.life;
   launch.program = *std::move(program);
   launch.options.launch_id = message.launch_id();
+  launch.options.launch = message.number();
   launch.options.non_donatable.assign(message.non_donatable().begin(), message.non_donatable().end());
   launches_.emplace(launch.key, std::move(owned));
 
+  if (launch.program->gang != nullptr) context_.out->AnnounceGang(launch.number, launch.program->gang);
   Capture(launch, message);
   if (launch.program->state == Program::State::kCompiled) Claim(launch);
   for (int device : launch.program->devices) queues_[device].push_back(&launch);
@@ -41,26 +43,27 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
   launch.parameters = message.arguments_size();
   launch.arguments.reserve(devices.size() * message.arguments_size());
   launch.outputs.reserve(devices.size() * message.outputs_size());
-  for (size_t shard = 0; shard < devices.size(); ++shard) {
+  const std::vector<int>& shards = launch.program->shards;
+  for (size_t i = 0; i < devices.size(); ++i) {
     for (uint64_t array : message.arguments()) {
-      absl::StatusOr<BufferRef> found = context_.store.Find(ArrayId{array}, static_cast<int>(shard));
+      absl::StatusOr<BufferRef> found = context_.store.Find(ArrayId{array}, shards[i]);
       if (!found.ok()) {
         launch.refused.Update(found.status());
         continue;
       }
-      if (!(*found)->failed() && (*found)->device() != devices[shard]) {
+      if (!(*found)->failed() && (*found)->device() != devices[i]) {
         launch.refused.Update(
-            absl::InvalidArgumentError(absl::StrCat("an argument's shard ", shard, " lies on device ",
-                                                    (*found)->device(), ", the program wants it on ", devices[shard])));
+            absl::InvalidArgumentError(absl::StrCat("an argument's shard ", shards[i], " lies on device ",
+                                                    (*found)->device(), ", the program wants it on ", devices[i])));
       }
       launch.arguments.push_back(*std::move(found));
       Wait(launch, &Store::WhenPlaced, launch.arguments.back());
     }
   }
-  for (size_t shard = 0; shard < devices.size(); ++shard) {
+  for (size_t i = 0; i < devices.size(); ++i) {
     for (uint64_t array : message.outputs()) {
-      launch.outputs.push_back(context_.store.Promise(devices[shard], message.origin()));
-      launch.refused.Update(context_.store.Bind(ArrayId{array}, static_cast<int>(shard), launch.outputs.back()));
+      launch.outputs.push_back(context_.store.Promise(devices[i], message.origin()));
+      launch.refused.Update(context_.store.Bind(ArrayId{array}, shards[i], launch.outputs.back()));
     }
   }
 }
@@ -125,15 +128,23 @@ bool LaunchQueue::Settle() {
 
 absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) const {
   absl::InlinedVector<Entry*, 4> candidates;
+  // KeepsBack, of all ahead at once.
+  absl::InlinedVector<SessionId, 4> sessions;
+  bool gang_ahead = false;
   for (Entry* launch : queues_[device]) {
-    const bool behind_its_own = std::any_of(candidates.begin(), candidates.end(), [launch](const Entry* ahead) {
-      return ahead->session() == launch->session();
-    });
-    if (behind_its_own) continue;
+    const bool of_them = std::find(sessions.begin(), sessions.end(), launch->session()) != sessions.end();
+    const bool is_kept = of_them || (gang_ahead && launch->is_gang());
+    if (!of_them) sessions.push_back(launch->session());
+    gang_ahead = gang_ahead || launch->is_gang();
+    if (is_kept) continue;
     candidates.push_back(launch);
     if (!IsStuck(*launch)) break;
   }
   return candidates;
+}
+
+bool LaunchQueue::KeepsBack(const Entry& ahead, const Entry& launch) {
+  return ahead.session() == launch.session() || (ahead.is_gang() && launch.is_gang());
 }
 
 bool LaunchQueue::IsStuck(const Entry& launch) const {
@@ -142,7 +153,7 @@ bool LaunchQueue::IsStuck(const Entry& launch) const {
   return std::any_of(launch.program->devices.begin(), launch.program->devices.end(), [&](int device) {
     for (const Entry* ahead : queues_[device]) {
       if (ahead == &launch) return false;
-      if (ahead->session() == launch.session() && ahead->waits()) return true;
+      if (KeepsBack(*ahead, launch) && ahead->waits()) return true;
     }
     return false;
   });
@@ -281,8 +292,13 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
     dirty_.insert(dirty_.end(), held_back_.begin(), held_back_.end());
     held_back_.clear();
   }
+  collectives::Traffic traffic;
+  if (launch.is_gang()) {
+    if (!status.ok()) context_.out->AbortGang(launch.number, status);
+    traffic = context_.out->EndGang(launch.number);
+  }
   ReportDone(launch.number, launch.life, status, ran ? context_.now - launch.started : absl::ZeroDuration(),
-             launch.output_bytes);
+             launch.output_bytes, traffic);
   launches_.erase(launch.key);
 }
 
@@ -307,7 +323,7 @@ void LaunchQueue::DropIf(const std::function<bool(const Entry&)>& condition, con
 }
 
 void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run,
-                             int64_t output_bytes) {
+                             int64_t output_bytes, const collectives::Traffic& traffic) {
   if (life != done_life_) Flush();
   done_life_ = life;
   proto::LaunchDone& done = *done_.mutable_launches_done()->add_done();
@@ -315,6 +331,8 @@ void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& sta
   if (!status.ok()) *done.mutable_status() = ToProto(status);
   done.set_run_us(absl::ToInt64Microseconds(run));
   done.set_output_bytes(output_bytes);
+  done.set_worker_bytes(traffic.worker_bytes);
+  done.set_island_bytes(traffic.island_bytes);
 }
 
 void LaunchQueue::Flush() {

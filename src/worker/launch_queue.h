@@ -8,6 +8,10 @@
 // A launch that is stuck, since an argument has no place yet or its program is still being compiled, lets those of
 // other sessions pass: what it waits for may be a client that stands still. Within a session nothing passes anything.
 //
+// A gang's launch is this worker's part of one that has devices on other workers too. Its devices wait for one another
+// inside the plugin, each on its own thread, so all workers must start gangs in the same order: that of the controller,
+// which no stuck launch makes them leave. How it ends is told to the collectives engine, which ends it on the others.
+//
 // One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads,
 // and a second one could hold the threads that the first still needs.
 //
@@ -85,6 +89,7 @@ class LaunchQueue {
     std::optional<absl::Status> finished;  // before the plugin returned
 
     SessionId session() const { return SessionOf(program->id); }
+    bool is_gang() const { return program->gang != nullptr; }
 
     // It waits for something, not only for its turn.
     bool waits() const {
@@ -93,11 +98,15 @@ class LaunchQueue {
     }
   };
 
-  // The launches of a device that may be next: the first one, and as long as all ahead are stuck, the first one of each
-  // further session.
+  // The launches of a device that may be next: the first one, and as long as all ahead are stuck, those that may pass
+  // them.
   absl::InlinedVector<Entry*, 4> Candidates(int device) const;
 
-  // It waits, or one of its session ahead of it does, on any of its devices.
+  // `launch` may not pass `ahead`, which stands before it on some device: both are of one session, or gangs. (Gangs
+  // that pass one another here may not do so on another worker, and there each would wait for the other.)
+  static bool KeepsBack(const Entry& ahead, const Entry& launch);
+
+  // It waits, or one that it may not pass does, ahead of it on any of its devices.
   bool IsStuck(const Entry& launch) const;
 
   void Capture(Entry& launch, const proto::Launch& message);
@@ -111,7 +120,8 @@ class LaunchQueue {
   void End(Entry& launch, const absl::Status& end);
   absl::Status WithFirstOrigin(const Entry& launch, const absl::Status& error);
   void DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why);
-  void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes);
+  void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes,
+                  const collectives::Traffic& traffic);
 
   Context& context_;
   Programs& programs_;

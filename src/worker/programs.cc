@@ -6,6 +6,11 @@
 #include "absl/strings/str_cat.h"
 
 namespace causeway::worker {
+namespace {
+
+constexpr int kMaxGangDevices = 1 << 20;
+
+}  // namespace
 
 Program::Program(Programs& owner, ProgramKey key, ProgramId id, Life life)
     : owner(owner), key(key), id(id), life(life) {
@@ -23,22 +28,55 @@ void Programs::Compile(proto::Compile request) {
     return ReportFailure(id, absl::AlreadyExistsError(absl::StrCat("program ", Raw(id), " exists already")));
   }
   auto program = std::make_shared<Program>(*this, ProgramKey{++last_key_}, id, context_.life);
-  absl::flat_hash_set<int> seen;
-  for (int device : request.devices()) {
-    if (device < 0 || device >= context_.devices || !seen.insert(device).second) {
-      return ReportFailure(
-          id, absl::InvalidArgumentError(
-                  absl::StrCat("device ", device, " is named twice or is none of the ", context_.devices, " here")));
-    }
-    program->devices.push_back(device);
-  }
-  if (program->devices.empty()) return ReportFailure(id, absl::InvalidArgumentError("a program without devices"));
+  if (absl::Status ok = ReadDevices(request, context_, *program); !ok.ok()) return ReportFailure(id, ok);
 
   programs_.emplace(id, program);
   compiling_.emplace(program->key, program);
-  context_.out->Compile(program->key,
-                        CompileRequest{std::move(*request.mutable_format()), std::move(*request.mutable_code()),
-                                       std::move(*request.mutable_options()), program->devices});
+  CompileRequest compile{std::move(*request.mutable_format()), std::move(*request.mutable_code()),
+                         std::move(*request.mutable_options()), program->devices};
+  if (program->gang == nullptr) return context_.out->Compile(program->key, std::move(compile));
+  GangProgram gang;
+  gang.compile = std::move(compile);
+  gang.devices = static_cast<int>(program->gang->workers.size());
+  gang.local = program->devices;
+  gang.logical = program->shards;
+  if (request.has_portable()) {
+    gang.portable = std::make_shared<const proto::PortableProgram>(std::move(*request.mutable_portable()));
+  }
+  context_.out->CompileGang(program->key, std::move(gang));
+}
+
+absl::Status Programs::ReadDevices(const proto::Compile& request, const Context& context, Program& program) {
+  absl::flat_hash_set<int> seen;
+  for (int device : request.devices()) {
+    if (device < 0 || device >= context.devices || !seen.insert(device).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("device ", device, " is named twice or is none of the ", context.devices, " here"));
+    }
+    program.devices.push_back(device);
+  }
+  if (program.devices.empty()) return absl::InvalidArgumentError("a program without devices");
+  if (!request.has_gang()) {
+    for (int i = 0; i < request.devices_size(); ++i) program.shards.push_back(i);
+    return absl::OkStatus();
+  }
+  auto gang = std::make_shared<collectives::Gang>();
+  gang->self = context.self;
+  if (request.gang().workers_size() > kMaxGangDevices ||
+      request.gang().islands_size() != request.gang().workers_size()) {
+    return absl::InvalidArgumentError("a gang of too many devices, or with devices of unknown islands");
+  }
+  for (int i = 0; i < request.gang().workers_size(); ++i) {
+    gang->workers.push_back(WorkerId{request.gang().workers(i)});
+    gang->islands.push_back(request.gang().islands(i));
+    if (gang->workers.back() == context.self) program.shards.push_back(i);
+  }
+  if (program.shards.size() != program.devices.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a gang has ", program.shards.size(), " devices here, ", program.devices.size(), " are named"));
+  }
+  program.gang = std::move(gang);
+  return absl::OkStatus();
 }
 
 ProgramRef Programs::OnCompileDone(CompileDone event) {
@@ -55,8 +93,12 @@ ProgramRef Programs::OnCompileDone(CompileDone event) {
   if (event.info.ok()) {
     program->state = Program::State::kCompiled;
     program->donated.assign(event.info->donated_parameters().begin(), event.info->donated_parameters().end());
-    program->has_collectives = event.info->has_collectives() && program->devices.size() > 1;
-    *report.mutable_info() = *std::move(event.info);
+    program->has_collectives = program->gang == nullptr && event.info->has_collectives() && program->devices.size() > 1;
+    if (event.portable != nullptr) {
+      *report.mutable_portable() = *event.portable;
+    } else {
+      *report.mutable_info() = *std::move(event.info);
+    }
   } else {
     program->state = Program::State::kFailed;
     program->error = event.info.status();

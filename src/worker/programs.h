@@ -34,7 +34,9 @@ struct Program {
   const ProgramKey key;
   const ProgramId id;
   const Life life;
-  std::vector<int> devices;  // local device of each logical device
+  std::vector<int> devices;                       // local device of each logical device that is here
+  std::vector<int> shards;                        // which logical device each of them is
+  std::shared_ptr<const collectives::Gang> gang;  // null: all devices are here
   State state = State::kCompiling;
   absl::Status error;            // of the compiler
   std::vector<int> donated;      // parameters
@@ -72,6 +74,7 @@ class Programs {
  private:
   friend struct Program;
 
+  static absl::Status ReadDevices(const proto::Compile& request, const Context& context, Program& program);
   void ReportFailure(ProgramId id, const absl::Status& status);
 
   Context& context_;

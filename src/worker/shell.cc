@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/task_pool.h"
 #include "proto/control_version.h"
 #include "worker/context.h"
 #include "worker/host_block.h"
@@ -22,7 +23,6 @@
 #include "worker/pace.h"
 #include "worker/shapes.h"
 #include "worker/strand.h"
-#include "worker/task_pool.h"
 
 namespace causeway::worker {
 namespace {
@@ -60,8 +60,10 @@ class NoBytes final : public StreamSource, public StreamSink {
 // A compiled program, and how it has behaved.
 struct LoadedProgram {
   explicit LoadedProgram(std::shared_ptr<DeviceProgram> p) : program(std::move(p)) {}
+  explicit LoadedProgram(std::vector<std::shared_ptr<DeviceProgram>> p) : program(p.front()), gang(std::move(p)) {}
 
   const std::shared_ptr<DeviceProgram> program;
+  const std::vector<std::shared_ptr<DeviceProgram>> gang;  // one for each device; empty: `program` serves them all
   Pace pace;
 };
 
@@ -71,6 +73,24 @@ struct RunningLaunch {
   Mutex mu;
   bool returned ABSL_GUARDED_BY(mu) = false;
   std::optional<absl::Status> finished ABSL_GUARDED_BY(mu);
+};
+
+// The same for a gang's launch, which each device begins and ends by itself.
+struct RunningGang {
+  RunningGang(ExecuteRequest r, std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> a)
+      : request(std::move(r)), arguments(std::move(a)), executing(arguments.size()), running(arguments.size()) {
+    outputs.resize(arguments.size());
+  }
+
+  const ExecuteRequest request;
+  const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> arguments;
+  Mutex mu;
+  size_t executing ABSL_GUARDED_BY(mu);  // devices whose Execute has not returned
+  size_t running ABSL_GUARDED_BY(mu);    // that have not finished
+  bool refused ABSL_GUARDED_BY(mu) = false;
+  bool returned ABSL_GUARDED_BY(mu) = false;  // the core knows of the outputs
+  absl::Status status ABSL_GUARDED_BY(mu);    // the first error
+  std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> outputs ABSL_GUARDED_BY(mu);
 };
 
 }  // namespace
@@ -92,10 +112,16 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   void SendFetched(proto::FetchDone done, HostKey data) override;
   void SetSelf(WorkerId self) override;
   void SetPeer(PeerId peer, const std::string& address, uint64_t key) override { plane_.SetPeer(peer, address, key); }
-  void DropPeer(PeerId peer) override { plane_.DropPeer(peer); }
+  void DropPeer(PeerId peer) override;
   void Compile(ProgramKey program, CompileRequest request) override;
+  void CompileGang(ProgramKey program, GangProgram request) override;
   void DropProgram(ProgramKey program) override { programs_.erase(program); }
   void Execute(ExecuteRequest request) override;
+  void AnnounceGang(uint64_t launch, std::shared_ptr<const collectives::Gang> gang) override {
+    engine_.Announce(launch, std::move(gang));
+  }
+  void AbortGang(uint64_t launch, const absl::Status& why) override { engine_.Abort(launch, why); }
+  collectives::Traffic EndGang(uint64_t launch) override { return engine_.End(launch); }
   void Ask(Life life, const proto::Query& query, std::optional<ProgramKey> program) override;
   void BufferFromHost(BufferKey buffer, HostKey host, const HostShape& shape, int device,
                       const std::string& memory_kind, const std::string& layout) override;
@@ -132,6 +158,9 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   bool MayRunHere(const LoadedProgram& loaded) const;
 
   void RunLaunch(ExecuteRequest request, LoadedProgram& loaded, const Arguments& arguments);
+  void ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded, Arguments arguments);
+  void RunOnDevice(const std::shared_ptr<RunningGang>& running, DeviceProgram& program, size_t place);
+  void TellOfGang(const std::shared_ptr<RunningGang>& running);
   absl::StatusOr<std::vector<int64_t>> KeepOutputs(const std::vector<BufferKey>& keys,
                                                    absl::StatusOr<Execution> execution);
   void OnMade(BufferKey key, absl::StatusOr<std::shared_ptr<DeviceBuffer>> buffer);
@@ -143,6 +172,7 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   const Clock& clock_;
   const ShellOptions options_;
   InFlight in_flight_;
+  collectives::Engine engine_;
   Strand strand_;
 
   // What the core's keys stand for. Of the strand, as all up to the pools.
@@ -167,6 +197,7 @@ WorkerShell::Impl::Impl(DeviceRuntime& runtime, DataPlane& plane, Dial dial, con
       plane_(plane),
       clock_(clock),
       options_(std::move(options)),
+      engine_(plane),
       core_(options_.core, MakeHello(runtime_, options_)) {
   for (int device = 0; device < runtime_.Describe().devices_size(); ++device) {
     dispatch_.push_back(std::make_unique<TaskPool>(absl::StrCat("cw-device", device), 1));
@@ -179,6 +210,7 @@ WorkerShell::Impl::~Impl() {
   // The streams have been cancelled with the link. The devices finish what they have begun: their events no longer
   // matter, but the memory that they use does.
   strand_.Close();
+  engine_.Reset(absl::CancelledError("the worker is being shut down"));
   dispatch_.clear();
   compilers_.reset();
   copiers_.reset();
@@ -208,6 +240,7 @@ void WorkerShell::Impl::OnLost() {
   strand_.Run([this] {
     link_ = nullptr;
     Handle(LinkLost{});
+    engine_.Reset(absl::UnavailableError("the worker has lost its controller"));
   });
 }
 
@@ -237,6 +270,13 @@ void WorkerShell::Impl::SetSelf(WorkerId self) {
   if (options_.on_identity) options_.on_identity(self);
 }
 
+void WorkerShell::Impl::DropPeer(PeerId peer) {
+  plane_.DropPeer(peer);
+  if (peer == kControllerPeer) return;
+  const WorkerId worker{Raw(peer)};
+  engine_.PeerLost(worker, absl::DataLossError(absl::StrCat("worker ", Raw(worker), " of the gang is lost")));
+}
+
 // ---------------------------------------------------------------- programs
 
 void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
@@ -251,6 +291,32 @@ void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
     event.info = (*compiled)->info();
     strand_.Run([this, compiled = *std::move(compiled), event = std::move(event)]() mutable {
       programs_[event.program] = std::make_shared<LoadedProgram>(std::move(compiled));
+      Handle(std::move(event));
+    });
+  }));
+}
+
+void WorkerShell::Impl::CompileGang(ProgramKey program, GangProgram request) {
+  compilers_->Add(in_flight_.Track([this, program, request = std::move(request)]() mutable {
+    const absl::Time start = clock_.Now();
+    CompileDone event{program, absl::CancelledError(), absl::ZeroDuration()};
+    std::vector<std::shared_ptr<DeviceProgram>> loaded;
+    const absl::Status status = [&]() -> absl::Status {
+      if (request.portable == nullptr) {
+        ASSIGN_OR_RETURN(proto::PortableProgram made, runtime_.CompilePortable(request.compile, request.devices));
+        request.portable = event.portable = std::make_shared<const proto::PortableProgram>(std::move(made));
+      }
+      ASSIGN_OR_RETURN(loaded, runtime_.Load({request.portable, request.local, request.logical}));
+      return absl::OkStatus();
+    }();
+    event.took = clock_.Now() - start;
+    if (!status.ok()) {
+      event.info = status;
+      return Enter(std::move(event));
+    }
+    event.info = request.portable->info();
+    strand_.Run([this, loaded = std::move(loaded), event = std::move(event)]() mutable {
+      programs_[event.program] = std::make_shared<LoadedProgram>(std::move(loaded));
       Handle(std::move(event));
     });
   }));
@@ -290,12 +356,13 @@ proto::QueryDone WorkerShell::Impl::Answer(const proto::Query& query, DeviceProg
 
 void WorkerShell::Impl::Execute(ExecuteRequest request) {
   std::shared_ptr<LoadedProgram> loaded = programs_.at(request.program);
-  const size_t devices = loaded->program->devices().size();
+  const size_t devices = loaded->gang.empty() ? loaded->program->devices().size() : loaded->gang.size();
   const size_t parameters = request.arguments.size() / devices;
   Arguments arguments(devices);
   for (size_t i = 0; i < request.arguments.size(); ++i) {
     arguments[i / parameters].push_back(buffers_.at(request.arguments[i]));
   }
+  if (!loaded->gang.empty()) return ExecuteGang(std::move(request), loaded, std::move(arguments));
   if (MayRunHere(*loaded)) return RunLaunch(std::move(request), *loaded, arguments);
   TaskPool& thread = *dispatch_[request.thread_device];
   thread.Add(in_flight_.Track(
@@ -333,6 +400,74 @@ void WorkerShell::Impl::RunLaunch(ExecuteRequest request, LoadedProgram& loaded,
   strand_.Run([this, launch = request.launch, outputs = std::move(request.outputs), execution = std::move(execution),
                finished = std::move(finished)]() mutable {
     Handle(ExecuteReturned{launch, KeepOutputs(outputs, std::move(execution)), std::move(finished)});
+  });
+}
+
+// ---------------------------------------------------------------- launches of gangs
+
+void WorkerShell::Impl::ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded,
+                                    Arguments arguments) {
+  request.options.collectives = &engine_;
+  const auto running = std::make_shared<RunningGang>(std::move(request), std::move(arguments));
+  for (size_t i = 0; i < loaded->gang.size(); ++i) {
+    dispatch_[loaded->gang[i]->devices().front()]->Add(
+        in_flight_.Track([this, running, loaded, i] { RunOnDevice(running, *loaded->gang[i], i); }));
+  }
+}
+
+void WorkerShell::Impl::RunOnDevice(const std::shared_ptr<RunningGang>& running, DeviceProgram& program, size_t place) {
+  // The other devices may be waiting for this one.
+  const auto failed = [this, number = running->request.options.launch](const absl::Status& why) {
+    engine_.Abort(number, why);
+  };
+  absl::StatusOr<Execution> execution = runtime_.Execute(program, {running->arguments[place]}, running->request.options,
+                                                         in_flight_.Track([this, failed, running](absl::Status status) {
+                                                           if (!status.ok()) failed(status);
+                                                           {
+                                                             MutexLock lock(&running->mu);
+                                                             running->status.Update(status);
+                                                             --running->running;
+                                                           }
+                                                           TellOfGang(running);
+                                                         }));
+  if (!execution.ok()) failed(execution.status());
+  {
+    MutexLock lock(&running->mu);
+    --running->executing;
+    if (execution.ok()) {
+      running->outputs[place] = std::move(execution->outputs.front());
+    } else {
+      running->status.Update(execution.status());
+      running->refused = true;
+      --running->running;
+    }
+  }
+  TellOfGang(running);
+}
+
+void WorkerShell::Impl::TellOfGang(const std::shared_ptr<RunningGang>& running) {
+  const LaunchKey launch = running->request.launch;
+  absl::StatusOr<Execution> execution = Execution{};
+  std::optional<absl::Status> finished;
+  bool returns = false;
+  {
+    MutexLock lock(&running->mu);
+    if (running->running == 0) finished = running->status;
+    // A launch that a device has refused is over when the others are.
+    if (running->executing > 0 || (running->refused && !finished)) return;
+    returns = !std::exchange(running->returned, true);
+    if (running->refused) {
+      execution = running->status;
+    } else if (returns) {
+      execution->outputs = std::move(running->outputs);
+    }
+  }
+  if (!returns) {
+    if (finished) Enter(LaunchFinished{launch, *std::move(finished)});
+    return;
+  }
+  strand_.Run([this, running, launch, execution = std::move(execution), finished = std::move(finished)]() mutable {
+    Handle(ExecuteReturned{launch, KeepOutputs(running->request.outputs, std::move(execution)), std::move(finished)});
   });
 }
 

@@ -2,8 +2,8 @@
 //
 // Threads start with the first task. Threading: Add may be called from any thread.
 // Lifetime: the destructor waits for what runs and drops what has not begun.
-#ifndef CAUSEWAY_WORKER_TASK_POOL_H_
-#define CAUSEWAY_WORKER_TASK_POOL_H_
+#ifndef CAUSEWAY_BASE_TASK_POOL_H_
+#define CAUSEWAY_BASE_TASK_POOL_H_
 
 #include <deque>
 #include <string>
@@ -13,7 +13,7 @@
 #include "absl/functional/any_invocable.h"
 #include "base/mutex.h"
 
-namespace causeway::worker {
+namespace causeway {
 
 class TaskPool {
  public:
@@ -41,6 +41,6 @@ class TaskPool {
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
 };
 
-}  // namespace causeway::worker
+}  // namespace causeway
 
-#endif  // CAUSEWAY_WORKER_TASK_POOL_H_
+#endif  // CAUSEWAY_BASE_TASK_POOL_H_

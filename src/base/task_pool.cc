@@ -1,10 +1,10 @@
-#include "worker/task_pool.h"
+#include "base/task_pool.h"
 
 #include <pthread.h>
 
 #include <utility>
 
-namespace causeway::worker {
+namespace causeway {
 
 TaskPool::~TaskPool() {
   std::vector<std::thread> threads;
@@ -48,4 +48,4 @@ void TaskPool::Work() {
   }
 }
 
-}  // namespace causeway::worker
+}  // namespace causeway
