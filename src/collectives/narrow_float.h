@@ -77,14 +77,12 @@ inline float DecodeE8M0(uint8_t bits) {
   return std::ldexp(1.0f, int{bits} - 127);
 }
 
-// The nearest power of two, of two as near the even exponent; below the smallest the smallest. Negative: NaN.
+// The nearest power of two, of two as near the larger; below the smallest the smallest. Zero and less: NaN.
 inline uint8_t EncodeE8M0(float value) {
-  if (!(value >= 0) || std::isinf(value)) return 0xff;
-  if (value == 0) return 0;
+  if (!(value > 0) || std::isinf(value)) return 0xff;
   int exponent = 0;
   const float fraction = std::frexp(value, &exponent);  // value = fraction * 2^exponent, 0.5 <= fraction < 1
-  int bits = exponent - 1 + 127;
-  if (fraction > 0.75f || (fraction == 0.75f && (bits & 1) != 0)) ++bits;
+  const int bits = exponent - 1 + 127 + (fraction >= 0.75f ? 1 : 0);
   if (bits < 0) return 0;
   return static_cast<uint8_t>(bits > 0xfe ? 0xff : bits);
 }

@@ -184,6 +184,9 @@ TEST(Reduce, KnownNumbers) {
   EXPECT_EQ(Widen(DType::kF16, 0x7bff), 65504);
   EXPECT_EQ(Widen(DType::kF8E8M0FNU, 127), 1);
   EXPECT_EQ(Narrowed(DType::kF8E8M0FNU, 4), 129);
+  EXPECT_EQ(Narrowed(DType::kF8E8M0FNU, 1.5), 128) << "ties go up";
+  EXPECT_EQ(Narrowed(DType::kF8E8M0FNU, 1.4f), 127);
+  EXPECT_EQ(Narrowed(DType::kF8E8M0FNU, 0), 0xff) << "there is no zero";
   EXPECT_EQ(Narrowed(DType::kF16, 65520), 0x7c00) << "rounds to infinity";
   EXPECT_EQ(Narrowed(DType::kF16, 65519), 0x7bff);
   EXPECT_EQ(Narrowed(DType::kF8E4M3FN, 1000), 0x7f) << "there is no infinity: NaN";
