@@ -92,7 +92,7 @@ class Index {
   absl::flat_hash_map<int64_t, xla::ShapeProto> shapes_;
 };
 
-// The one operation of a reducer's two parameters; between them and it there may be conversions, as passes make that
+// The one operation of a reducer's two parameters; around it there may be copies, and conversions, as passes make that
 // reduce narrow floats in wider ones.
 absl::StatusOr<proto::Collective::Reduction> ReductionOf(const HloInstructionProto& instruction, const Index& index) {
   const HloComputationProto* reducer = instruction.called_computation_ids_size() == 1
@@ -103,7 +103,7 @@ absl::StatusOr<proto::Collective::Reduction> ReductionOf(const HloInstructionPro
   }
   proto::Collective::Reduction reduction = proto::Collective::NONE;
   for (const HloInstructionProto& step : reducer->instructions()) {
-    if (step.opcode() == "parameter" || step.opcode() == "convert") continue;
+    if (step.opcode() == "parameter" || step.opcode() == "convert" || step.opcode() == "copy") continue;
     const proto::Collective::Reduction found = ReductionOf(step.opcode());
     const bool is_first = reduction == proto::Collective::NONE;
     if (found == proto::Collective::NONE || !is_first || step.operand_ids_size() != 2 ||
