@@ -43,6 +43,10 @@ struct Group {
   // Workers that share a fast network, in the order of their first workers: the islands where that saves bytes between
   // them, else every worker is a cell of its own.
   std::vector<std::vector<int>> cells;
+  // Every group of the collective has its ranks on workers and islands in the same way, as this one has. If not, a sum
+  // of each worker's sum would be rounded differently in different groups, though their members hold the same numbers:
+  // and what a program takes for copies of one array may come from different groups.
+  bool alike = true;
 
   const GroupWorker& me() const { return workers[self]; }
   int locals() const { return static_cast<int>(me().ranks.size()); }
