@@ -182,6 +182,46 @@ def test_a_replicated_result_is_fetched_from_one_device(spmd: Client) -> None:
         np.testing.assert_array_equal(np.asarray(y), numbers(16, 5) * 2)
 
 
+def test_exchanges_of_uneven_parts(spmd: Client) -> None:
+    """Stock JAX has no ragged_all_to_all on the CPU, so it is compared with what it is to mean."""
+
+    @spmd.run
+    def _() -> None:
+        mesh, rows = line(), 3
+        # How many rows each device sends each, from the start of the part for it; they arrive in the sender's part.
+        sizes = np.random.default_rng(0).integers(0, rows + 1, (8, 8)).astype(np.int32)
+        starts = np.arange(8, dtype=np.int32) * rows
+
+        def exchange(x: jax.Array) -> jax.Array:
+            me = lax.axis_index("x")
+            table = jnp.asarray(sizes)
+            there = jnp.full(8, me * rows, jnp.int32)
+            empty = jnp.full(x.shape, -1, x.dtype)
+            return lax.ragged_all_to_all(x, empty, jnp.asarray(starts), table[me], there, table[:, me], axis_name="x")
+
+        program = jax.jit(jax.shard_map(exchange, mesh=mesh, in_specs=P("x"), out_specs=P("x"), check_vma=False))
+        x = numbers(8 * 8 * rows, 2)
+        sent = x.reshape(8, 8, rows, 2)
+        expected = np.full_like(sent, -1)
+        for source in range(8):
+            for target in range(8):
+                count = sizes[source, target]
+                expected[target, source, :count] = sent[source, target, :count]
+        np.testing.assert_array_equal(np.asarray(program(put(x, mesh, "x"))), expected.reshape(x.shape))
+
+
+def test_reductions_of_bits(spmd: Client) -> None:
+    """Stock JAX refuses these on the CPU where they cross devices."""
+
+    @spmd.run
+    def _() -> None:
+        x = np.random.default_rng(0).integers(0, 1 << 30, (16, 5)).astype(np.int32)
+        placed = put(x, line(), "x")
+        for operation in (np.bitwise_xor, np.bitwise_and, np.bitwise_or):
+            reduce = jax.jit(lambda x, name=operation.__name__: getattr(jnp, name).reduce(x, axis=0))
+            np.testing.assert_array_equal(np.asarray(reduce(placed)), operation.reduce(x, axis=0))
+
+
 def test_what_cannot_be_done_is_refused_by_name(spmd: Client) -> None:
     """A reduction by a function of one's own: stock JAX refuses it on the CPU too."""
 
