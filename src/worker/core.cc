@@ -24,7 +24,7 @@ class WorkerCore::Impl {
   Impl(const CoreOptions& options, proto::Hello hello)
       : context_(hello.devices_size(), options.staging_bytes),
         programs_(context_),
-        launches_(context_, programs_),
+        launches_(context_, programs_, options.gangs_ahead),
         streams_(context_),
         reads_(context_),
         makes_(context_),
