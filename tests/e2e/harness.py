@@ -56,7 +56,8 @@ def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key == "CAUSEWAY_BINARY" or not key.startswith(("JAX_", "CAUSEWAY_", "XLA_", "IFRT_", "TF_CPP_"))
+        if key in ("CAUSEWAY_BINARY", "CAUSEWAY_PROGRAM_CACHE")
+        or not key.startswith(("JAX_", "CAUSEWAY_", "XLA_", "IFRT_", "TF_CPP_"))
     }
     return {**kept, "VIRTUAL_ENV": sys.prefix, **(changes or {})}
 
