@@ -172,7 +172,7 @@ def test_pmap(spmd: Client) -> None:
         np.testing.assert_array_equal(np.asarray(result), x - x.mean(0))
 
 
-def test_a_replicated_result_is_fetched_from_one_device(spmd: Client) -> None:
+def test_a_replicated_result_is_one_array(spmd: Client) -> None:
     @spmd.run
     def _() -> None:
         mesh = line()

@@ -62,7 +62,7 @@ def differences(stock: Outcome, here: Outcome) -> list[str]:
             if ours[what] != theirs[what]
         ]
         which, apart = ours["unlike"]
-        if which and not apart <= allowed(expected, theirs["dtype"], stock.facts):
+        if which and not (theirs["unlike"][0] and apart <= allowed(expected, theirs["dtype"], stock.facts)):
             problems.append(f"{which}, by {apart:.3g}")
         if expected.shape == got.shape and theirs["dtype"] == ours["dtype"]:
             problems += value_difference(expected, got, theirs["dtype"], stock.facts)
