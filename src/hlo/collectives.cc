@@ -8,7 +8,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "hlo/replica_groups.h"
 
@@ -234,6 +236,33 @@ absl::StatusOr<proto::Collectives> TakeOutCollectives(HloModuleProto& module, in
   module.clear_spmd_parameters_shardings();
   module.clear_use_auto_spmd_partitioning();
   return table;
+}
+
+void ShowCollectives(const proto::Collectives& table, HloModuleProto& module) {
+  for (HloComputationProto& computation : *module.mutable_computations()) {
+    for (HloInstructionProto& instruction : *computation.mutable_instructions()) {
+      if (instruction.custom_call_target() == "causeway_partition_id") {
+        instruction.set_opcode("partition-id");
+      } else if (instruction.custom_call_target() == "causeway_replica_id") {
+        instruction.set_opcode("replica-id");
+      } else if (instruction.custom_call_target() == "causeway_collective") {
+        int index = -1;
+        absl::string_view text = instruction.backend_config();
+        if (!absl::ConsumePrefix(&text, "{collective = ") ||
+            !absl::SimpleAtoi(text.substr(0, text.find(' ')), &index) || index < 0 ||
+            index >= table.collectives_size()) {
+          continue;
+        }
+        for (const Opcode& opcode : kCollectives) {
+          if (opcode.kind == table.collectives(index).kind()) instruction.set_opcode(std::string(opcode.name));
+        }
+      } else {
+        continue;
+      }
+      instruction.clear_custom_call_target();
+      instruction.clear_custom_call_has_side_effect();
+    }
+  }
 }
 
 }  // namespace causeway

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "hlo/collectives.h"
 #include "pjrt/collective_calls.h"
 #include "pjrt/element_type.h"
 #include "pjrt/ffi.h"
@@ -156,7 +157,9 @@ class PjrtRuntime final : public DeviceRuntime {
                                             const std::string& memory_kind) override;
 
   absl::StatusOr<std::string> ProgramText(DeviceProgram& program) override {
-    ASSIGN_OR_RETURN(const xla::HloModuleProto module, static_cast<PjrtProgram&>(program).OptimizedModule());
+    const auto& pjrt_program = static_cast<const PjrtProgram&>(program);
+    ASSIGN_OR_RETURN(xla::HloModuleProto module, pjrt_program.OptimizedModule());
+    if (pjrt_program.collectives() != nullptr) ShowCollectives(*pjrt_program.collectives(), module);
     return HloText(module);
   }
 
