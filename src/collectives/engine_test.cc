@@ -88,6 +88,7 @@ class Chooser {
     if (Below(2) == 0) Shuffle(c.world.workers);
     if (Below(2) == 0) std::sort(c.world.workers.begin(), c.world.workers.end());
     for (int i = 0; i < workers; ++i) c.world.islands.push_back(static_cast<int>(Below(2)));
+    c.world.near = Below(2) == 0;
     c.world.seed = random_();
     c.world.engine = Of<EngineOptions>({kTiny, kSmallDirect, EngineOptions{}});
 

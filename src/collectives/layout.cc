@@ -28,6 +28,9 @@ absl::StatusOr<std::shared_ptr<const GangInfo>> GangInfo::Make(std::shared_ptr<c
   if (gang == nullptr || gang->workers.empty() || gang->workers.size() != gang->islands.size()) {
     return absl::InvalidArgumentError("a gang needs a worker and an island for each of its devices");
   }
+  if (!gang->machines.empty() && gang->machines.size() != gang->workers.size()) {
+    return absl::InvalidArgumentError("a gang needs a machine for each of its devices, or for none");
+  }
   auto info = std::shared_ptr<GangInfo>(new GangInfo(std::move(gang)));
   for (size_t i = 0; i < info->gang().workers.size(); ++i) {
     const WorkerId worker = info->gang().workers[i];
@@ -36,6 +39,12 @@ absl::StatusOr<std::shared_ptr<const GangInfo>> GangInfo::Make(std::shared_ptr<c
   }
   if (!info->Has(info->self())) return absl::InvalidArgumentError("this worker is not in the gang");
   std::sort(info->others_.begin(), info->others_.end());
+  const std::vector<int32_t>& machines = info->gang().machines;
+  const auto& workers = info->gang().workers;
+  const size_t mine = std::find(workers.begin(), workers.end(), info->self()) - workers.begin();
+  for (size_t i = 0; i < machines.size(); ++i) {
+    if (workers[i] != info->self() && machines[i] == machines[mine]) info->near_.insert(workers[i]);
+  }
   return info;
 }
 
@@ -175,7 +184,8 @@ absl::StatusOr<std::shared_ptr<const GangInfo>> LayoutCache::Find(std::shared_pt
   }
   for (const auto& known : gangs_) {
     const Gang& its = known->gang();
-    if (gang != nullptr && its.self == gang->self && its.workers == gang->workers && its.islands == gang->islands) {
+    if (gang != nullptr && its.self == gang->self && its.workers == gang->workers && its.islands == gang->islands &&
+        its.machines == gang->machines) {
       return known;
     }
   }

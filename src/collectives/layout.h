@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/ids.h"
@@ -71,6 +72,8 @@ class GangInfo {
   bool Has(WorkerId worker) const { return islands_.contains(worker); }
   // Of a worker of the gang.
   int IslandOf(WorkerId worker) const { return islands_.at(worker); }
+  // It is another worker of this machine.
+  bool IsNear(WorkerId worker) const { return near_.contains(worker); }
 
  private:
   explicit GangInfo(std::shared_ptr<const Gang> gang) : gang_(std::move(gang)) {}
@@ -78,6 +81,7 @@ class GangInfo {
   const std::shared_ptr<const Gang> gang_;
   std::vector<WorkerId> others_;
   absl::flat_hash_map<WorkerId, int> islands_;
+  absl::flat_hash_set<WorkerId> near_;
 };
 
 class TableLayouts {
