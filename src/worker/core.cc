@@ -223,6 +223,7 @@ void WorkerCore::Impl::On(FrameIn& event) {
       return puts_.OnHostData(std::move(*message.mutable_host_data()));
     case proto::ToWorker::kGoodbye:         // the link's keeper says it to people
     case proto::ToWorker::kClusterStatus:   // answers tools
+    case proto::ToWorker::kKeyValueReply:   // answers another link (key_value_link.h)
     case proto::ToWorker::MESSAGE_NOT_SET:  // from a newer controller, which must do without an answer
       return;
   }
