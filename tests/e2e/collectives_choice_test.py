@@ -37,9 +37,12 @@ def results() -> list[np.ndarray]:
 
 
 def run(choice: str) -> list[np.ndarray]:
-    with short_folder() as folder, Cluster.up(folder, "--collectives", choice, devices=4) as cluster:
-        with Client(cluster.client_address, folder) as client:
-            return client.call(results)
+    with (
+        short_folder() as folder,
+        Cluster.up(folder, "--collectives", choice, devices=4) as cluster,
+        Client(cluster.client_address, folder) as client,
+    ):
+        return client.call(results)
 
 
 def test_who_carries_out_collectives_makes_no_difference() -> None:
