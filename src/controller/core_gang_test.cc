@@ -158,6 +158,23 @@ TEST_F(CoreGangTest, AWorkerThatReturnsIsGivenWhatWasCompiled) {
   EXPECT_THAT(Sent(kAgain, proto::ToWorker::kLaunch), SizeIs(1));
 }
 
+TEST_F(CoreGangTest, WhatWasKeptButCannotBeLoadedIsCompiledAfterAll) {
+  TwoWorkers();
+  CompileForBoth(P(1));
+  AskFor(P(2), Both());
+  const uint64_t asked = ticket_;
+  Compiled(kLinkA, P(2), /*made_it=*/false, absl::InternalError("for another processor"));
+  EXPECT_THAT(Compiles(kLinkA), SizeIs(2)) << "worker b has not answered";
+  Compiled(kLinkB, P(2), /*made_it=*/false);
+  ASSERT_THAT(Compiles(kLinkA), SizeIs(3));
+  EXPECT_FALSE(Compiles(kLinkA)[2].compile().has_portable());
+  EXPECT_EQ(Compiles(kLinkA)[2].compile().code(), "code");
+  Compiled(kLinkA, P(2), /*made_it=*/true);
+  Compiled(kLinkB, P(2), /*made_it=*/false);
+  ASSERT_TRUE(out_.compiled.contains(asked));
+  EXPECT_TRUE(out_.compiled.at(asked).ok());
+}
+
 TEST_F(CoreGangTest, AWorkerThatCannotLoadFailsTheCompile) {
   TwoWorkers();
   AskFor(P(1), Both());

@@ -104,7 +104,9 @@ class ControllerCore::Impl {
 
   struct PendingCompile {
     RequestHeader request;
-    int waiting_for = 0;  // workers that still have to say that they have it; 0: for the program store
+    int waiting_for = 0;    // workers that still have to say that they have it; 0: for the program store
+    bool cached = false;    // what they load was compiled for somebody else, some time ago
+    absl::Status unusable;  // that it cannot be loaded, as one of them says
   };
   struct PendingFetch {
     RequestHeader request;
@@ -195,8 +197,10 @@ class ControllerCore::Impl {
   proto::Gang GangOf(const std::vector<DeviceId>& devices) const;
   // The compiler of one of the gang's workers is to make it.
   void CompileForGang(Program& program, PendingCompile& pending);
-  // All of the gang's workers are to load what was compiled, but `compiler`, which has it.
-  void LoadOnGang(Program& program, PendingCompile& pending, std::optional<WorkerId> compiler);
+  // Those of the gang's workers that have not got it are to load what was compiled.
+  void LoadOnGang(Program& program, PendingCompile& pending);
+  // What was kept cannot be loaded: it is compiled after all.
+  void CompileAfterAll(Program& program, PendingCompile& pending);
   void EndCompile(ProgramId id, const absl::Status& status);
   // Compiles that wait for the lost worker end.
   void FailCompiles(WorkerId lost_worker, const absl::Status& lost);

@@ -106,7 +106,10 @@ void ControllerCore::Impl::On(CompileProgram& e) {
   program.cache_key = ProgramCache::Key(program.compile, static_cast<int>(program.view->devices.size()),
                                         cluster_.slot(program.placement->workers.front()).hello.plugin());
   program.portable = cache_.Find(program.cache_key);
-  if (program.portable != nullptr) return LoadOnGang(program, pending, std::nullopt);
+  if (program.portable != nullptr) {
+    pending.cached = true;
+    return LoadOnGang(program, pending);
+  }
   if (options_.program_store) return out_->LookUpProgram(e.program, program.cache_key);
   CompileForGang(program, pending);
 }
@@ -132,13 +135,18 @@ void ControllerCore::Impl::CompileForGang(Program& program, PendingCompile& pend
   TellProgram(program, /*place=*/0);
 }
 
-void ControllerCore::Impl::LoadOnGang(Program& program, PendingCompile& pending, std::optional<WorkerId> compiler) {
-  // What it was compiled from is not needed any more.
-  program.compile.clear_code();
-  program.compile.clear_options();
-  const auto& workers = program.placement->workers;
-  pending.waiting_for = static_cast<int>(workers.size()) - (compiler ? 1 : 0);
+void ControllerCore::Impl::LoadOnGang(Program& program, PendingCompile& pending) {
+  pending.waiting_for += static_cast<int>(std::count(program.told.begin(), program.told.end(), 0));
   TellProgram(program);
+}
+
+void ControllerCore::Impl::CompileAfterAll(Program& program, PendingCompile& pending) {
+  DropFromWorkers(program);
+  std::fill(program.told.begin(), program.told.end(), 0);
+  program.portable = nullptr;
+  cache_.Remove(program.cache_key);
+  pending.cached = false;
+  CompileForGang(program, pending);
 }
 
 void ControllerCore::Impl::On(ProgramLookedUp& e) {
@@ -148,7 +156,8 @@ void ControllerCore::Impl::On(ProgramLookedUp& e) {
   if (e.portable == nullptr) return CompileForGang(program, found->second);
   cache_.Keep(program.cache_key, e.portable);
   program.portable = std::move(e.portable);
-  LoadOnGang(program, found->second, std::nullopt);
+  found->second.cached = true;
+  LoadOnGang(program, found->second);
 }
 
 bool ControllerCore::Impl::IsTold(const Program& program) const {
@@ -177,7 +186,11 @@ void ControllerCore::Impl::TellProgram(Program& program, int place) {
   }
   if (program.is_gang()) {
     *compile.mutable_gang() = *program.gang;
-    if (program.portable != nullptr) *compile.mutable_portable() = *program.portable;
+    if (program.portable != nullptr) {
+      *compile.mutable_portable() = *program.portable;
+      compile.clear_code();
+      compile.clear_options();
+    }
   }
   Send(worker, message);
 }
@@ -191,7 +204,11 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   Program& program = FindSession(pending.request.session)->programs[id];
   const int place = program.placement->IndexOf(worker);
   if (place < 0 || program.told[place] == 0) return;
-  if (absl::Status status = FromProto(compiled.status()); !status.ok()) return EndCompile(id, status);
+  if (absl::Status status = FromProto(compiled.status()); !status.ok()) {
+    if (!pending.cached) return EndCompile(id, status);
+    // When all have said something, so that no answer is taken for one to what follows.
+    pending.unusable.Update(status);
+  }
   program.compile_us = std::max(program.compile_us, compiled.compile_us());
   if (program.is_gang() && program.portable == nullptr) {
     if (!compiled.has_portable()) {
@@ -201,10 +218,13 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
     program.portable = std::make_shared<const proto::PortableProgram>(compiled.portable());
     cache_.Keep(program.cache_key, program.portable);
     if (options_.program_store) out_->KeepProgram(program.cache_key, program.portable);
-    LoadOnGang(program, pending, worker);
-    ++pending.waiting_for;  // this report
+    LoadOnGang(program, pending);
   }
   if (--pending.waiting_for > 0) return;
+  if (!pending.unusable.ok()) {
+    pending.unusable = absl::OkStatus();
+    return CompileAfterAll(program, pending);
+  }
   auto view = std::make_shared<ProgramView>(*program.view);
   view->info = program.is_gang() ? program.portable->info() : compiled.info();
   auto outputs = OutputSpecs(view->info, view->devices);
@@ -220,6 +240,11 @@ void ControllerCore::Impl::EndCompile(ProgramId id, const absl::Status& status) 
   Program& program = session.programs[id];
   if (status.ok()) {
     program.compiled = true;
+    if (program.is_gang()) {
+      // What it was compiled from is not needed any more.
+      program.compile.clear_code();
+      program.compile.clear_options();
+    }
     return out_->ReplyCompiled(request, program.view);
   }
   DropFromWorkers(program);

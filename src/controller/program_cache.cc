@@ -66,4 +66,12 @@ void ProgramCache::Keep(const std::string& key, PortableRef program) {
   }
 }
 
+void ProgramCache::Remove(const std::string& key) {
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end()) return;
+  bytes_ -= found->second->bytes;
+  entries_.erase(found->second);
+  by_key_.erase(found);
+}
+
 }  // namespace causeway

@@ -40,6 +40,8 @@ class ProgramCache {
   // A program that is larger than the whole cache is not kept.
   void Keep(const std::string& key, PortableRef program);
 
+  void Remove(const std::string& key);
+
   int64_t bytes() const { return bytes_; }
 
  private:
