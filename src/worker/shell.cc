@@ -25,6 +25,7 @@
 #include "worker/host_streams.h"
 #include "worker/in_flight.h"
 #include "worker/pace.h"
+#include "worker/running_gang.h"
 #include "worker/shapes.h"
 #include "worker/strand.h"
 
@@ -102,55 +103,6 @@ struct RunningLaunch {
   bool returned ABSL_GUARDED_BY(mu) = false;
   std::optional<absl::Status> finished ABSL_GUARDED_BY(mu);
 };
-
-struct RunningGang;
-
-// An argument of a gang's launch: a buffer, or what an earlier launch of a gang will have made on the same device by
-// the time it is needed, as the device's thread runs one after the other.
-struct GangArgument {
-  std::shared_ptr<DeviceBuffer> buffer;
-  std::shared_ptr<RunningGang> from;
-  size_t place = 0;   // among the devices of `from`
-  size_t output = 0;  // of it
-};
-
-// The same for a gang's launch, which each device begins and ends by itself.
-struct RunningGang {
-  RunningGang(ExecuteRequest r, std::vector<std::vector<GangArgument>> a)
-      : request(std::move(r)), arguments(std::move(a)), executing(arguments.size()), running(arguments.size()) {
-    outputs.resize(arguments.size());
-  }
-
-  const ExecuteRequest request;
-  std::vector<std::vector<GangArgument>> arguments;  // by device; each row of that device's thread
-  Mutex mu;
-  size_t executing ABSL_GUARDED_BY(mu);  // devices whose Execute has not returned
-  size_t running ABSL_GUARDED_BY(mu);    // that have not finished
-  bool refused ABSL_GUARDED_BY(mu) = false;
-  bool returned ABSL_GUARDED_BY(mu) = false;  // the core knows of the outputs
-  absl::Status status ABSL_GUARDED_BY(mu);    // the first error
-  std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> outputs ABSL_GUARDED_BY(mu);
-};
-
-// The buffers of a device's arguments, which are not held any longer than that.
-absl::StatusOr<std::vector<std::shared_ptr<DeviceBuffer>>> Resolve(std::vector<GangArgument> arguments) {
-  std::vector<std::shared_ptr<DeviceBuffer>> buffers;
-  buffers.reserve(arguments.size());
-  for (GangArgument& argument : arguments) {
-    if (argument.from == nullptr) {
-      buffers.push_back(std::move(argument.buffer));
-      continue;
-    }
-    RunningGang& from = *argument.from;
-    MutexLock lock(&from.mu);
-    if (argument.output >= from.outputs[argument.place].size()) {
-      return from.status.ok() ? absl::InternalError("a launch comes before the one that makes its arguments")
-                              : from.status;
-    }
-    buffers.push_back(from.outputs[argument.place][argument.output]);
-  }
-  return buffers;
-}
 
 }  // namespace
 
