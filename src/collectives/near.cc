@@ -55,7 +55,6 @@ void Parts::SendHere(const PartId& id, Pending pending) {
     if (failed.ok()) offered_.emplace(id, std::move(pending));
   }
   if (!failed.ok()) return owner->PartFailed(failed);
-  Count(id.peer, bytes);
   Say(MessageType::kHere, id, bytes, getpid(), stretches);
 }
 
@@ -114,6 +113,7 @@ void Parts::OnTaken(const PartId& id) {
     pending = std::move(it->second);
     offered_.erase(it);
   }
+  Count(id.peer, pending.bytes);
   pending.owner->PartSent(pending.slot);
 }
 
