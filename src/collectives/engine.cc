@@ -1,10 +1,12 @@
 #include "collectives/engine.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -18,6 +20,8 @@ namespace {
 // What a message takes besides its bytes that came before its launch.
 constexpr int64_t kMessageOverhead = 256;
 
+constexpr uint64_t kAllLaunches = ~uint64_t{0};
+
 }  // namespace
 
 class Engine::Impl final : public MessageHandler {
@@ -28,7 +32,8 @@ class Engine::Impl final : public MessageHandler {
   void Arrive(Arrival arrival);
   std::shared_ptr<Launch> Find(uint64_t number) const;
   std::shared_ptr<Launch> Take(uint64_t number);
-  void FailAllOf(WorkerId peer, const absl::Status& why, bool tell);
+  // Launches up to `last` of gangs with this worker.
+  void FailAllOf(WorkerId peer, uint64_t last, const absl::Status& why, bool tell);
   void Reset(const absl::Status& why);
 
   void OnMessage(PeerId peer, absl::Span<const char> message) override;
@@ -43,14 +48,19 @@ class Engine::Impl final : public MessageHandler {
     Header header;
     std::string payload;
   };
-  // Launches to be announced of which a peer's messages were dropped.
-  struct Dropped {
+  // Launches, perhaps still to be announced, of which a peer's messages are missing.
+  struct Missing {
     uint64_t from = 0;
     uint64_t to = 0;
+    absl::Status why;
   };
 
   static int64_t SizeOf(const Early& early) { return static_cast<int64_t>(early.payload.size()) + kMessageOverhead; }
   static void Hand(Launch& launch, WorkerId peer, const Header& header, absl::Span<const char> payload);
+  // The peer says that what it sent for launches up to `last` may not have come.
+  void PeerLostSome(WorkerId peer, uint64_t last);
+  void NoteMissing(WorkerId peer, uint64_t from, uint64_t to, const absl::Status& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void KeepEarly(WorkerId peer, const Header& header, absl::Span<const char> payload)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -59,7 +69,9 @@ class Engine::Impl final : public MessageHandler {
   uint64_t last_announced_ ABSL_GUARDED_BY(mu_) = 0;
   absl::flat_hash_map<uint64_t, std::shared_ptr<Launch>> launches_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<uint64_t, std::vector<Early>> early_ ABSL_GUARDED_BY(mu_);  // of launches after the last
-  absl::flat_hash_map<WorkerId, Dropped> dropped_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<WorkerId, Missing> missing_ ABSL_GUARDED_BY(mu_);
+  // Who has been told of lost messages, and not been heard of since: to tell again would be lost again.
+  absl::flat_hash_set<WorkerId> told_of_loss_ ABSL_GUARDED_BY(mu_);
 };
 
 void Engine::Impl::Announce(uint64_t number, std::shared_ptr<const Gang> gang) {
@@ -80,10 +92,8 @@ void Engine::Impl::Announce(uint64_t number, std::shared_ptr<const Gang> gang) {
       early = std::move(it->second);
       early_.erase(it);
     }
-    for (const auto& [peer, dropped] : dropped_) {
-      if ((*info)->Has(peer) && dropped.from <= number && number <= dropped.to) {
-        failed = absl::ResourceExhaustedError(absl::StrCat("worker ", Raw(peer), " sends too far ahead"));
-      }
+    for (const auto& [peer, missing] : missing_) {
+      if ((*info)->Has(peer) && missing.from <= number && number <= missing.to) failed.Update(missing.why);
     }
   }
   for (const Early& message : early) {
@@ -115,12 +125,12 @@ std::shared_ptr<Launch> Engine::Impl::Take(uint64_t number) {
   return launch;
 }
 
-void Engine::Impl::FailAllOf(WorkerId peer, const absl::Status& why, bool tell) {
+void Engine::Impl::FailAllOf(WorkerId peer, uint64_t last, const absl::Status& why, bool tell) {
   std::vector<std::shared_ptr<Launch>> launches;
   {
     MutexLock lock(&mu_);
     for (const auto& [number, launch] : launches_) {
-      if (launch->gang().Has(peer)) launches.push_back(launch);
+      if (number <= last && launch->gang().Has(peer)) launches.push_back(launch);
     }
   }
   for (const std::shared_ptr<Launch>& launch : launches) {
@@ -141,7 +151,8 @@ void Engine::Impl::Reset(const absl::Status& why) {
       for (const Early& message : messages) shared_->early.Give(message.peer, SizeOf(message));
     }
     early_.clear();
-    dropped_.clear();
+    missing_.clear();
+    told_of_loss_.clear();
     last_announced_ = 0;
   }
   for (const auto& [number, launch] : launches) launch->FailHere(why);
@@ -152,10 +163,12 @@ void Engine::Impl::OnMessage(PeerId peer, absl::Span<const char> message) {
   const WorkerId worker{Raw(peer)};
   const absl::StatusOr<Header> header = ParseHeader(message);
   if (!header.ok()) return OnMessagesLost(peer, header.status());
+  if (header->type == MessageType::kLost) return PeerLostSome(worker, header->launch);
   const absl::Span<const char> payload = message.subspan(kHeaderBytes);
   std::shared_ptr<Launch> launch;
   {
     MutexLock lock(&mu_);
+    if (!told_of_loss_.empty()) told_of_loss_.erase(worker);
     const auto it = launches_.find(header->launch);
     if (it != launches_.end()) {
       launch = it->second;
@@ -173,9 +186,24 @@ void Engine::Impl::KeepEarly(WorkerId peer, const Header& header, absl::Span<con
     early_[header.launch].push_back(std::move(early));
     return;
   }
-  Dropped& dropped = dropped_.emplace(peer, Dropped{header.launch, header.launch}).first->second;
-  dropped.from = std::min(dropped.from, header.launch);
-  dropped.to = std::max(dropped.to, header.launch);
+  NoteMissing(peer, header.launch, header.launch,
+              absl::ResourceExhaustedError(absl::StrCat("worker ", Raw(peer), " sends too far ahead")));
+}
+
+void Engine::Impl::NoteMissing(WorkerId peer, uint64_t from, uint64_t to, const absl::Status& why) {
+  Missing& missing = missing_.emplace(peer, Missing{from, to, why}).first->second;
+  // What lies between two of them fails, too.
+  missing.from = std::min(missing.from, from);
+  missing.to = std::max(missing.to, to);
+}
+
+void Engine::Impl::PeerLostSome(WorkerId peer, uint64_t last) {
+  const absl::Status why = absl::DataLossError(absl::StrCat("messages of worker ", Raw(peer), " are lost"));
+  {
+    MutexLock lock(&mu_);
+    if (last > last_announced_) NoteMissing(peer, last_announced_ + 1, last, why);
+  }
+  FailAllOf(peer, last, why, /*tell=*/true);
 }
 
 void Engine::Impl::Hand(Launch& launch, WorkerId peer, const Header& header, absl::Span<const char> payload) {
@@ -186,6 +214,8 @@ void Engine::Impl::Hand(Launch& launch, WorkerId peer, const Header& header, abs
       return launch.OnPart(id, payload);
     case MessageType::kWant:
       return launch.OnWant(id, static_cast<int64_t>(header.length), StreamId{header.value});
+    case MessageType::kLost:
+      return;  // of no single launch
     case MessageType::kAbort:
       return launch.FailHere(
           absl::Status(static_cast<absl::StatusCode>(header.value), absl::string_view(payload.data(), payload.size())));
@@ -194,9 +224,21 @@ void Engine::Impl::Hand(Launch& launch, WorkerId peer, const Header& header, abs
 
 void Engine::Impl::OnMessagesLost(PeerId peer, const absl::Status& why) {
   if (peer == kControllerPeer) return;
-  FailAllOf(WorkerId{Raw(peer)},
+  const WorkerId worker{Raw(peer)};
+  FailAllOf(worker, kAllLaunches,
             absl::DataLossError(absl::StrCat("messages of worker ", Raw(peer), " are lost: ", why.message())),
             /*tell=*/true);
+  // A launch may have ended here and still wait there, for what was sent to it.
+  uint64_t last = 0;
+  {
+    MutexLock lock(&mu_);
+    last = last_announced_;
+    if (last == 0 || !told_of_loss_.insert(worker).second) return;
+  }
+  char header[kHeaderBytes];
+  WriteHeader({.type = MessageType::kLost, .launch = last}, header);
+  const absl::Span<const char> part(header, kHeaderBytes);
+  shared_->plane.SendMessage(peer, {&part, 1});
 }
 
 Engine::Engine(DataPlane& plane, const EngineOptions& options) : impl_(std::make_shared<Impl>(plane, options)) {
@@ -224,7 +266,9 @@ Traffic Engine::End(uint64_t launch) {
   return ended->traffic();
 }
 
-void Engine::PeerLost(WorkerId peer, const absl::Status& why) { impl_->FailAllOf(peer, why, /*tell=*/false); }
+void Engine::PeerLost(WorkerId peer, const absl::Status& why) {
+  impl_->FailAllOf(peer, kAllLaunches, why, /*tell=*/false);
+}
 
 void Engine::Reset(const absl::Status& why) { impl_->Reset(why); }
 

@@ -266,7 +266,7 @@ class Fuzz {
 
   void Say() {
     if (in_.OneIn(16)) return plane_.handler->OnMessage(PeerId{in_.Below(4)}, in_.Bytes(80));
-    Header header{.type = static_cast<MessageType>(1 + in_.Below(3)),
+    Header header{.type = static_cast<MessageType>(1 + in_.Below(4)),
                   .launch = in_.OneIn(32) ? static_cast<uint64_t>(in_.Number()) : AnyLaunch(),
                   .instance = {.collective = static_cast<uint32_t>(in_.Below(table_->collectives_size())),
                                .occurrence = static_cast<uint32_t>(in_.Below(2)),
@@ -286,6 +286,10 @@ class Fuzz {
       case MessageType::kAbort:
         if (!in_.OneIn(8)) return;
         header = {.type = MessageType::kAbort, .launch = header.launch, .value = static_cast<uint64_t>(in_.Below(18))};
+        break;
+      case MessageType::kLost:
+        if (!in_.OneIn(8)) return;
+        header = {.type = MessageType::kLost, .launch = header.launch};
     }
     Hear(in_.Below(4), header, payload);
   }

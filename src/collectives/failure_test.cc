@@ -117,6 +117,28 @@ TEST_F(Failure, LostMessagesFailLaunchesOnBothSides) {
   EXPECT_EQ(EndOf(2).code(), absl::StatusCode::kDataLoss);
 }
 
+TEST_F(Failure, WhatALaunchSentBeforeItEndedMayBeLostToo) {
+  table_ = World::TableOf({MakeCollective(proto::Collective::COLLECTIVE_BROADCAST, {{0, 1, 2, 3}})});
+  world_.net().Pause();
+  world_.Announce(1, 0);
+  Arrive(0);
+  Arrive(1);
+  ASSERT_TRUE(ends_.Wait(2)) << "who sends need not wait for others";
+  world_.engine(0).End(1);
+  world_.net().Cut(0, 1, absl::UnavailableError("cable"));
+  world_.net().Resume();
+  world_.net().Settle();
+  world_.Announce(1, 1);
+  Arrive(2);
+  EXPECT_EQ(EndOf(2).code(), absl::StatusCode::kDataLoss);
+  // Later ones are not concerned.
+  ends_.Clear();
+  world_.Announce(2);
+  for (int i = 0; i < 4; ++i) Arrive(i, 3, 2);
+  ASSERT_TRUE(ends_.Wait(4));
+  EXPECT_TRUE(ends_.All().ok()) << ends_.All();
+}
+
 TEST_F(Failure, TheEndGivesUpWhoStillWaits) {
   world_.Announce(1);
   Arrive(0);

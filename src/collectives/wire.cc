@@ -11,6 +11,11 @@ constexpr uint8_t kMagic = 0xc5;
 constexpr uint8_t kVersion = 1;
 constexpr auto kHighestCode = static_cast<uint64_t>(absl::StatusCode::kUnauthenticated);
 
+// No part of a launch, but all of it.
+bool IsOfLaunch(const Header& header) {
+  return header.instance == InstanceId{} && header.round == 0 && header.index == 0;
+}
+
 bool IsValid(const Header& header, size_t payload) {
   switch (header.type) {
     case MessageType::kPart:
@@ -19,7 +24,9 @@ bool IsValid(const Header& header, size_t payload) {
       return payload == 0 && header.length >= 1 && header.length < kStreamBit && (header.value & kStreamBit) != 0;
     case MessageType::kAbort:
       return header.length == payload && payload <= kMaxAbortText && header.value >= 1 &&
-             header.value <= kHighestCode && header.instance == InstanceId{} && header.round == 0 && header.index == 0;
+             header.value <= kHighestCode && IsOfLaunch(header);
+    case MessageType::kLost:
+      return payload == 0 && header.length == 0 && header.value == 0 && IsOfLaunch(header);
   }
   return false;
 }

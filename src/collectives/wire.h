@@ -11,7 +11,7 @@
 //             u32  occurrence
 //             u32  group
 //             u32  round        parts of one instance differ in round or index
-//             u32  index        (abort: all these but the launch are 0)
+//             u32  index        (abort, lost: all these but the launch are 0)
 //             u64  length
 //             u64  value
 //   payload
@@ -20,6 +20,8 @@
 //   1 part   sender    of the payload          0                      the part's bytes     here it is
 //   2 want   receiver  of the part, at least 1 stream, top bit set    none                 send it by this stream
 //   3 abort  either    of the payload          absl::StatusCode       text, at most 1 KiB  the launch has failed
+//   4 lost   sender    0                       0                      none                 parts may be lost, of this
+//                                                                                          launch and those before it
 //
 // Threading: pure functions.
 #ifndef CAUSEWAY_COLLECTIVES_WIRE_H_
@@ -39,7 +41,7 @@ inline constexpr size_t kHeaderBytes = 48;
 inline constexpr size_t kMaxAbortText = 1024;
 inline constexpr uint64_t kStreamBit = uint64_t{1} << 63;
 
-enum class MessageType : uint8_t { kPart = 1, kWant = 2, kAbort = 3 };
+enum class MessageType : uint8_t { kPart = 1, kWant = 2, kAbort = 3, kLost = 4 };
 
 // Which meeting of a launch.
 struct InstanceId {

@@ -28,6 +28,9 @@ void Feed(const std::string& bytes) {
       FUZZ_CHECK(header->length == payload && payload <= kMaxAbortText);
       FUZZ_CHECK(!absl::Status(static_cast<absl::StatusCode>(header->value), "").ok());
       break;
+    case MessageType::kLost:
+      FUZZ_CHECK(payload == 0);
+      break;
   }
 }
 
