@@ -8,7 +8,7 @@ CTEST := ctest --output-on-failure --no-tests=error --parallel $(JOBS) --test-di
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what is missing (Debian packages, .venv)
@@ -55,6 +55,11 @@ chaos: build ## kill, stop and restart a cluster's processes under load (CHAOS_M
 .PHONY: conformance
 conformance: build ## run JAX's own tests through Causeway
 	@$(PYTHON) tests/conformance/run.py
+
+.PHONY: conformance-spmd
+conformance-spmd: build ## the same on four workers, over which most programs lie
+	@$(PYTHON) tests/conformance/run.py --hosts 4 --devices 2 --files shard_map_test pjit_test pmap_test array_test \
+	  multi_device_test
 
 .PHONY: clients
 clients: build ## run the smoke suite in every client of the window

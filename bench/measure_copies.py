@@ -50,7 +50,12 @@ def _iperf(stage: Stage, seconds: int) -> float:
 def _plane(stage: Stage, seconds: float) -> dict[str, float]:
     """Bytes a second of the bare data plane, within one process: "PlaneOverTcp 64KiB" and so on."""
     program = stage.build / "benchmarks" / "net_socket_data_plane_benchmark"
-    command = [program, "--benchmark_format=json", f"--benchmark_min_time={seconds}"]
+    command = [
+        program,
+        "--benchmark_format=json",
+        f"--benchmark_min_time={seconds}",
+        "--benchmark_filter=^Plane|^PlainTcp/",
+    ]
     runs = json.loads(output_of("socket_data_plane_benchmark", command))["benchmarks"]
     figures = {}
     for run in runs:

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """`make run`: trains examples/train_lm.py on an embedded Causeway cluster and on stock JAX, and compares the losses.
 
-Both runs are the same program with the same arguments; only the environment differs. Then examples/mpmd.py runs on two
+Both runs are the same program with the same arguments; only the environment differs. The cluster is one of several
+islands and workers, and every step of the training is one program over all of them; stock JAX has as many devices in
+one process. Then examples/mpmd.py runs on two
 workers. What they leave is in build/run. The last line is `RESULT {json}`; the exit status is 0 only if all holds.
 Arguments that this script does not know go to train_lm.py: tools/run_main_job.py --steps 50
 """
@@ -108,33 +110,45 @@ def show(ours: np.ndarray, reference: np.ndarray, comparison: Comparison) -> Non
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--devices", type=int, default=8, help="devices of the one worker that trains")
+    parser.add_argument("--islands", type=int, default=2, help="of the cluster that trains (default: 2)")
+    parser.add_argument("--hosts", type=int, default=2, help="workers in each island (default: 2)")
+    parser.add_argument("--devices", type=int, default=2, help="of each worker (default: 2)")
     options, train_arguments = parser.parse_known_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    workers = 1  # a program lies on the devices of one worker
+    devices = options.islands * options.hosts * options.devices
+    size = f"{options.islands} islands x {options.hosts} workers x {options.devices} devices"
 
-    heading(
-        f"1 of 3: examples/train_lm.py on an embedded Causeway cluster, {workers} worker x {options.devices} devices"
-    )
-    cluster = {"JAX_PLATFORMS": "causeway", "CAUSEWAY_HOSTS": str(workers), "CAUSEWAY_DEVICES": str(options.devices)}
+    heading(f"1 of 3: examples/train_lm.py on an embedded Causeway cluster, {size}")
+    cluster = {
+        "JAX_PLATFORMS": "causeway",
+        "CAUSEWAY_ISLANDS": str(options.islands),
+        "CAUSEWAY_HOSTS": str(options.hosts),
+        "CAUSEWAY_DEVICES": str(options.devices),
+    }
     ours = train("causeway", cluster, train_arguments)
 
-    heading(f"2 of 3: the same program on stock JAX, {options.devices} CPU devices")
-    stock = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(options.devices)}
+    heading(f"2 of 3: the same program on stock JAX, {devices} CPU devices in one process")
+    stock = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     reference = train("stock", stock, [*train_arguments, "--sample", "0"])
 
     heading("3 of 3: examples/mpmd.py on an embedded Causeway cluster, 2 workers x 2 devices")
     two_workers = {"JAX_PLATFORMS": "causeway", "CAUSEWAY_HOSTS": "2", "CAUSEWAY_DEVICES": "2"}
     mpmd_matches = run_example("mpmd.py", two_workers)
 
-    result: dict[str, Any] = {"devices": options.devices, "workers": workers}
+    result: dict[str, Any] = {
+        "devices": devices,
+        "workers": options.islands * options.hosts,
+        "islands": options.islands,
+    }
     losses_match = False
     if ours and reference:
         heading("the losses of both")
         curves = np.array(ours["losses"]), np.array(reference["losses"])
         comparison = Comparison.of(*curves)
         show(*curves, comparison)
-        losses_match = comparison.close and ours["devices"] == options.devices
+        losses_match = comparison.close and ours["devices"] == reference["devices"] == devices
+        verdict = "the same curve" if losses_match else "NOT THE SAME"
+        print(f"losses on {size}, and in one process: {verdict}")
         print(
             f"tokens a second: {ours['tokens_per_s']:,.0f} on Causeway, {reference['tokens_per_s']:,.0f} on stock JAX"
         )

@@ -157,6 +157,16 @@ void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
       ->capture_default_str();
   sub->add_option("--token-file", token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
       ->envname("CAUSEWAY_TOKEN_FILE");
+  sub->add_option("--group", flags.group,
+                  "Processes whose plugin makes one client of them all (cuda): the same name on each")
+      ->envname("CAUSEWAY_GROUP");
+  sub->add_option("--node-id", flags.node_id, "This one's number in its group, from 0 on")
+      ->envname("CAUSEWAY_NODE_ID")
+      ->capture_default_str();
+  sub->add_option("--num-nodes", flags.nodes, "How many they are; 1: the plugin is not told of others")
+      ->envname("CAUSEWAY_NUM_NODES")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
 }
 
 void AddUp(CLI::App& app, UpFlags& flags) {

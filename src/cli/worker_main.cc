@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "net/socket_data_plane.h"
 #include "net/tcp_link.h"
 #include "pjrt/pjrt_runtime.h"
+#include "worker/key_value_link.h"
 #include "worker/shell.h"
 
 namespace causeway {
@@ -67,6 +69,29 @@ void ExitAfter(absl::Duration patience) {
   }).detach();
 }
 
+// The controller's service as the plugin's callbacks want it.
+class LinkStore final : public KeyValueStore {
+ public:
+  explicit LinkStore(worker::KeyValueLink& link) : link_(link) {}
+
+  absl::Status Put(const std::string& key, const std::string& value) override { return link_.Put(key, value); }
+  absl::StatusOr<std::string> Get(const std::string& key, absl::Duration patience) override {
+    return link_.Get(key, patience);
+  }
+
+ private:
+  worker::KeyValueLink& link_;
+};
+
+absl::Status CheckGroup(const WorkerOptions& options) {
+  if (options.nodes == 1) return absl::OkStatus();
+  if (options.group.empty() || options.node_id < 0 || options.node_id >= options.nodes) {
+    return absl::InvalidArgumentError(
+        "--num-nodes needs --group, the same on all of them, and on each its own --node-id, from 0 on");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status RunWorker(const WorkerOptions& options) {
@@ -76,6 +101,17 @@ absl::Status RunWorker(const WorkerOptions& options) {
   PjrtRuntimeOptions plugin;
   plugin.plugin = options.plugin;
   plugin.device_count = options.devices;
+  RETURN_IF_ERROR(CheckGroup(options));
+  std::unique_ptr<worker::KeyValueLink> link;  // outlives the plugin's client
+  std::optional<LinkStore> store;
+  if (options.nodes > 1) {
+    Log(LogLevel::kInfo, absl::StrCat("node ", options.node_id, " of ", options.nodes, " of group ", options.group,
+                                      " waits for the others"));
+    ASSIGN_OR_RETURN(link, worker::KeyValueLink::Connect({options.controller, options.token, options.group}));
+    plugin.store = &store.emplace(*link);
+    plugin.node_id = options.node_id;
+    plugin.nodes = options.nodes;
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, CreatePjrtRuntime(plugin));
   SocketDataPlaneOptions data;
   data.listen_address = options.data_address;

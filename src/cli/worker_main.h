@@ -17,6 +17,10 @@ struct WorkerOptions {
   int devices = 0;  // to make, where the plugin can make any number; 0: all that it finds
   std::string data_address = kDefaultDataAddress;
   std::string token;
+  // A plugin that makes one client of several processes (cuda): their group, and this one's place in it.
+  std::string group;
+  int node_id = 0;
+  int nodes = 1;
 };
 
 // Runs a worker until SIGINT or SIGTERM; a second one ends the process at once. INVALID_ARGUMENT, NOT_FOUND: the plugin

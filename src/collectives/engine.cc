@@ -214,6 +214,12 @@ void Engine::Impl::Hand(Launch& launch, WorkerId peer, const Header& header, abs
       return launch.OnPart(id, payload);
     case MessageType::kWant:
       return launch.OnWant(id, static_cast<int64_t>(header.length), StreamId{header.value});
+    case MessageType::kLook:
+      return launch.OnLook(id, static_cast<int64_t>(header.length));
+    case MessageType::kHere:
+      return launch.OnHere(id, static_cast<int64_t>(header.length), static_cast<int>(header.value), payload);
+    case MessageType::kTaken:
+      return launch.OnTaken(id);
     case MessageType::kLost:
       return;  // of no single launch
     case MessageType::kAbort:

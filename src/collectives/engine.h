@@ -36,6 +36,8 @@ struct Gang {
   WorkerId self{-1};              // this worker
   std::vector<WorkerId> workers;  // by logical device: whose it is
   std::vector<int32_t> islands;   // by logical device: equal numbers share a fast network
+  std::vector<int32_t>
+      machines;  // likewise: on the same machine, where one may read the other's memory; empty: none are
 };
 
 // One operand or result of one device: dense, row-major. Elements of less than a byte take one each.
@@ -77,6 +79,9 @@ struct EngineOptions {
   // What touches more bytes than these is the engine's threads' to do.
   int64_t inline_bytes = 256 << 10;
   int pool_threads = 2;
+
+  // Workers of one machine read larger parts in each other's memory, where the system lets them.
+  bool shared_memory = true;
 
   // What one worker may have sent before anybody here waits for it.
   int64_t max_early_bytes = int64_t{1} << 30;

@@ -10,9 +10,12 @@
 #include <vector>
 
 #include "collectives/engine.h"
+
+#include <unistd.h>
 #include "collectives/wire.h"
 #include "fuzz/check.h"
 #include "fuzz/input.h"
+#include "net/little_endian.h"
 
 namespace causeway::collectives {
 namespace {
@@ -188,6 +191,7 @@ class Fuzz {
     gang->self = WorkerId{0};
     gang->workers = {WorkerId{0}, WorkerId{0}, WorkerId{1}, WorkerId{2}};
     gang->islands = {0, 0, islands_ & 1, islands_ >> 1};
+    if ((islands_ & 1) != 0) gang->machines = {0, 0, 0, 0};
     engine_->Announce(++announced_, std::move(gang));
   }
 
@@ -256,6 +260,8 @@ class Fuzz {
     std::string payload;
     if (header.type == MessageType::kWant) {
       header.value = kStreamBit | in_.Byte();
+    } else if (header.type == MessageType::kLook || header.type == MessageType::kTaken) {
+      header.value = 0;
     } else {
       payload.assign(std::min<size_t>(header.length, 4096), static_cast<char>(in_.OneIn(4) ? in_.Byte() : 0));
       header.length = payload.size();
@@ -266,7 +272,7 @@ class Fuzz {
 
   void Say() {
     if (in_.OneIn(16)) return plane_.handler->OnMessage(PeerId{in_.Below(4)}, in_.Bytes(80));
-    Header header{.type = static_cast<MessageType>(1 + in_.Below(4)),
+    Header header{.type = static_cast<MessageType>(1 + in_.Below(7)),
                   .launch = in_.OneIn(32) ? static_cast<uint64_t>(in_.Number()) : AnyLaunch(),
                   .instance = {.collective = static_cast<uint32_t>(in_.Below(table_->collectives_size())),
                                .occurrence = static_cast<uint32_t>(in_.Below(2)),
@@ -282,6 +288,22 @@ class Fuzz {
       case MessageType::kWant:
         header.length = in_.Flag() ? 4 << in_.Below(8) : static_cast<uint64_t>(in_.Number());
         header.value = kStreamBit | in_.Byte();
+        break;
+      case MessageType::kLook:
+        header.length = in_.Flag() ? 4 << in_.Below(8) : static_cast<uint64_t>(in_.Number());
+        break;
+      case MessageType::kHere: {
+        // In this process's own memory, or nowhere.
+        static char memory[4096];
+        header.length = in_.Flag() ? 4 << in_.Below(8) : static_cast<uint64_t>(in_.Number());
+        header.value = in_.OneIn(8) ? static_cast<uint64_t>(in_.Number()) : getpid();
+        char stretch[kStretchBytes];
+        StoreLittleEndian<uint64_t>(in_.OneIn(4) ? in_.Byte() : reinterpret_cast<uintptr_t>(memory), stretch);
+        StoreLittleEndian<uint64_t>(header.length, stretch + 8);
+        payload.assign(stretch, kStretchBytes);
+        break;
+      }
+      case MessageType::kTaken:
         break;
       case MessageType::kAbort:
         if (!in_.OneIn(8)) return;

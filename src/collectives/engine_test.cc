@@ -88,6 +88,7 @@ class Chooser {
     if (Below(2) == 0) Shuffle(c.world.workers);
     if (Below(2) == 0) std::sort(c.world.workers.begin(), c.world.workers.end());
     for (int i = 0; i < workers; ++i) c.world.islands.push_back(static_cast<int>(Below(2)));
+    c.world.near = Below(2) == 0;
     c.world.seed = random_();
     c.world.engine = Of<EngineOptions>({kTiny, kSmallDirect, EngineOptions{}});
 
@@ -314,6 +315,30 @@ TEST(Engine, LargeAndSmallGiveTheSameBitsWithinAnIsland) {
   World small({.workers = {0, 0, 1, 1, 2, 2}});
   World large({.workers = {0, 0, 1, 1, 2, 2}, .engine = kTiny});
   EXPECT_EQ(small.Run(collective, inputs).results, large.Run(collective, inputs).results);
+}
+
+// The members of two groups with the same numbers, whose ranks lie on workers in different ways.
+TEST(Engine, GroupsOfTheSameNumbersGetTheSameBitsWhereverTheyAre) {
+  std::mt19937 random(5);
+  DeviceArrays inputs(8);
+  const std::vector<std::vector<int>> groups{{6, 7, 1, 3}, {2, 5, 0, 4}};
+  for (int rank = 0; rank < 4; ++rank) {
+    std::vector<float> values;
+    for (int i = 0; i < 400; ++i) values.push_back(std::ldexp(static_cast<float>(random()), random() % 40));
+    for (const std::vector<int>& group : groups) inputs[group[rank]] = {Floats(values)};
+  }
+  for (const auto kind : {proto::Collective::ALL_REDUCE, proto::Collective::REDUCE_SCATTER}) {
+    for (const std::vector<int>& islands : {std::vector<int>{}, {0, 0, 1, 1}}) {
+      for (const EngineOptions& options : {EngineOptions{}, kSmallDirect, kTiny}) {
+        World world({.workers = {0, 0, 1, 1, 2, 2, 3, 3}, .islands = islands, .engine = options});
+        const Outcome outcome = world.Run(MakeCollective(kind, groups, proto::Collective::SUM), inputs);
+        ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+        for (int rank = 0; rank < 4; ++rank) {
+          EXPECT_EQ(outcome.results[groups[0][rank]], outcome.results[groups[1][rank]]);
+        }
+      }
+    }
+  }
 }
 
 // Bytes of the payload of one all-reduce (or other) of `elements` floats over workers {0, 1 | 2, 3} of one device each,

@@ -13,11 +13,23 @@ namespace {
 constexpr size_t kMaxGangs = 64;
 constexpr size_t kMaxTables = 256;
 
+void MakeCellOfEach(Group& group) {
+  group.cells.clear();
+  for (int i = 0; i < static_cast<int>(group.workers.size()); ++i) {
+    group.workers[i].cell = i;
+    group.workers[i].position = 0;
+    group.cells.push_back({i});
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const GangInfo>> GangInfo::Make(std::shared_ptr<const Gang> gang) {
   if (gang == nullptr || gang->workers.empty() || gang->workers.size() != gang->islands.size()) {
     return absl::InvalidArgumentError("a gang needs a worker and an island for each of its devices");
+  }
+  if (!gang->machines.empty() && gang->machines.size() != gang->workers.size()) {
+    return absl::InvalidArgumentError("a gang needs a machine for each of its devices, or for none");
   }
   auto info = std::shared_ptr<GangInfo>(new GangInfo(std::move(gang)));
   for (size_t i = 0; i < info->gang().workers.size(); ++i) {
@@ -27,13 +39,21 @@ absl::StatusOr<std::shared_ptr<const GangInfo>> GangInfo::Make(std::shared_ptr<c
   }
   if (!info->Has(info->self())) return absl::InvalidArgumentError("this worker is not in the gang");
   std::sort(info->others_.begin(), info->others_.end());
+  const std::vector<int32_t>& machines = info->gang().machines;
+  const auto& workers = info->gang().workers;
+  const size_t mine = std::find(workers.begin(), workers.end(), info->self()) - workers.begin();
+  for (size_t i = 0; i < machines.size(); ++i) {
+    if (workers[i] != info->self() && machines[i] == machines[mine]) info->near_.insert(workers[i]);
+  }
   return info;
 }
 
 struct TableLayouts::Layout {
   absl::Status status;
-  std::vector<std::unique_ptr<const Group>> groups;  // those with devices of this worker
-  absl::flat_hash_map<int, Place> places;            // of this worker's devices
+  std::vector<std::unique_ptr<Group>> groups;  // those with devices of this worker
+  std::vector<int> pattern;                    // of the first group: by rank, its worker and island
+  bool alike = true;                           // all have that
+  absl::flat_hash_map<int, Place> places;      // of this worker's devices
 };
 
 TableLayouts::TableLayouts(std::shared_ptr<const proto::Collectives> table, std::shared_ptr<const GangInfo> gang)
@@ -77,6 +97,13 @@ absl::Status TableLayouts::Build(const proto::Collective& collective, Layout& la
       if (absl::Status status = AddGroup(i, {group.data(), static_cast<size_t>(group.size())}, layout); !status.ok()) {
         return absl::InvalidArgumentError(absl::StrCat(collective.name(), ": ", status.message()));
       }
+    }
+    const bool reduces =
+        collective.kind() == proto::Collective::ALL_REDUCE || collective.kind() == proto::Collective::REDUCE_SCATTER;
+    for (const auto& group : layout.groups) {
+      if (!reduces || layout.alike) break;
+      group->alike = false;
+      MakeCellOfEach(*group);
     }
     return absl::OkStatus();
   }
@@ -129,6 +156,14 @@ absl::Status TableLayouts::AddGroup(uint32_t index, absl::Span<const int32_t> de
     }
     its.ranks.push_back(rank);
   }
+  std::vector<int> pattern;
+  for (int32_t device : devices) {
+    const int worker = known.at(gang.workers[device]);
+    pattern.push_back(worker);
+    pattern.push_back(group->workers[worker].cell);
+  }
+  if (index == 0) layout.pattern = pattern;
+  layout.alike = layout.alike && layout.pattern == pattern;
   const auto self = known.find(gang.self);
   if (self == known.end()) return absl::OkStatus();
   group->self = self->second;
@@ -136,11 +171,7 @@ absl::Status TableLayouts::AddGroup(uint32_t index, absl::Span<const int32_t> de
   if (by_islands) {
     group->cells = std::move(islands);
   } else {
-    for (int i = 0; i < static_cast<int>(group->workers.size()); ++i) {
-      group->workers[i].cell = i;
-      group->workers[i].position = 0;
-      group->cells.push_back({i});
-    }
+    MakeCellOfEach(*group);
   }
   layout.groups.push_back(std::move(group));
   return absl::OkStatus();
@@ -153,7 +184,8 @@ absl::StatusOr<std::shared_ptr<const GangInfo>> LayoutCache::Find(std::shared_pt
   }
   for (const auto& known : gangs_) {
     const Gang& its = known->gang();
-    if (gang != nullptr && its.self == gang->self && its.workers == gang->workers && its.islands == gang->islands) {
+    if (gang != nullptr && its.self == gang->self && its.workers == gang->workers && its.islands == gang->islands &&
+        its.machines == gang->machines) {
       return known;
     }
   }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/ids.h"
@@ -43,6 +44,10 @@ struct Group {
   // Workers that share a fast network, in the order of their first workers: the islands where that saves bytes between
   // them, else every worker is a cell of its own.
   std::vector<std::vector<int>> cells;
+  // Every group of the collective has its ranks on workers and islands in the same way, as this one has. If not, a sum
+  // of each worker's sum would be rounded differently in different groups, though their members hold the same numbers:
+  // and what a program takes for copies of one array may come from different groups.
+  bool alike = true;
 
   const GroupWorker& me() const { return workers[self]; }
   int locals() const { return static_cast<int>(me().ranks.size()); }
@@ -67,6 +72,8 @@ class GangInfo {
   bool Has(WorkerId worker) const { return islands_.contains(worker); }
   // Of a worker of the gang.
   int IslandOf(WorkerId worker) const { return islands_.at(worker); }
+  // It is another worker of this machine.
+  bool IsNear(WorkerId worker) const { return near_.contains(worker); }
 
  private:
   explicit GangInfo(std::shared_ptr<const Gang> gang) : gang_(std::move(gang)) {}
@@ -74,6 +81,7 @@ class GangInfo {
   const std::shared_ptr<const Gang> gang_;
   std::vector<WorkerId> others_;
   absl::flat_hash_map<WorkerId, int> islands_;
+  absl::flat_hash_set<WorkerId> near_;
 };
 
 class TableLayouts {

@@ -131,14 +131,22 @@ void Parts::Send(const PartId& id, const Pieces& from, int64_t bytes, std::share
   if (want->bytes != bytes) {
     return pending.owner->PartFailed(FailWith(Misfit(id, want->bytes, bytes)));
   }
+  if (want->stream == kLook) return SendHere(id, std::move(pending));
   StartSend(id, std::move(pending), want->stream);
 }
 
 void Parts::Expect(const PartId& id, const Pieces& into, int64_t bytes, std::shared_ptr<PartOwner> owner,
                    uint64_t slot) {
-  Expected expected{.owner = std::move(owner), .slot = slot, .bytes = bytes, .by_stream = !ByMessage(bytes)};
-  if (!expected.by_stream) return ExpectMessage(id, std::move(expected));
+  if (ByMessage(bytes)) return ExpectMessage(id, {.owner = std::move(owner), .slot = slot, .bytes = bytes});
+  if (shared_->reads_near.load(std::memory_order_relaxed) && gang_->IsNear(id.peer)) {
+    return ExpectNear(id, into, bytes, std::move(owner), slot);
+  }
+  ExpectStream(id, into, bytes, std::move(owner), slot);
+}
 
+void Parts::ExpectStream(const PartId& id, const Pieces& into, int64_t bytes, std::shared_ptr<PartOwner> owner,
+                         uint64_t slot) {
+  const Expected expected{.owner = std::move(owner), .slot = slot, .bytes = bytes, .by_stream = true};
   const StreamKey key{id.peer, NewStream(id.peer)};
   auto sink = std::make_shared<Sink>(shared_from_this(), id, key.second, into, expected.owner, slot);
   absl::Status failed;
@@ -157,17 +165,7 @@ void Parts::Expect(const PartId& id, const Pieces& into, int64_t bytes, std::sha
   if (misfit) failed = FailWith(Misfit(id, 0, bytes));
   if (!failed.ok()) return expected.owner->PartFailed(failed);
   shared_->plane.Receive(PeerOf(id.peer), key.second, bytes, bytes, std::move(sink));
-  char header[kHeaderBytes];
-  WriteHeader({.type = MessageType::kWant,
-               .launch = launch_,
-               .instance = id.instance,
-               .round = id.round,
-               .index = id.index,
-               .length = static_cast<uint64_t>(bytes),
-               .value = Raw(key.second)},
-              header);
-  const absl::Span<const char> part(header, kHeaderBytes);
-  shared_->plane.SendMessage(PeerOf(id.peer), {&part, 1});
+  Say(MessageType::kWant, id, bytes, Raw(key.second));
   CancelIfClosed(key);
 }
 
@@ -235,7 +233,12 @@ void Parts::OnWant(const PartId& id, int64_t bytes, StreamId stream) {
     MutexLock lock(&mu_);
     if (!status_.ok()) return;
     const auto it = pending_.find(id);
-    if (it != pending_.end() && it->second.bytes == bytes) {
+    const auto offered = offered_.find(id);
+    if (offered != offered_.end() && offered->second.bytes == bytes && stream != kLook) {
+      // It was refused what it wanted to read.
+      pending = std::move(offered->second);
+      offered_.erase(offered);
+    } else if (it != pending_.end() && it->second.bytes == bytes) {
       pending = std::move(it->second);
       pending_.erase(it);
     } else if (it != pending_.end()) {
@@ -250,7 +253,22 @@ void Parts::OnWant(const PartId& id, int64_t bytes, StreamId stream) {
     }
   }
   if (!failed.ok()) return Fail(failed);
+  if (stream == kLook) return SendHere(id, std::move(pending));
   StartSend(id, std::move(pending), stream);
+}
+
+void Parts::Say(MessageType type, const PartId& id, uint64_t length, uint64_t value, absl::Span<const char> payload) {
+  char header[kHeaderBytes];
+  WriteHeader({.type = type,
+               .launch = launch_,
+               .instance = id.instance,
+               .round = id.round,
+               .index = id.index,
+               .length = length,
+               .value = value},
+              header);
+  const absl::Span<const char> parts[] = {{header, kHeaderBytes}, payload};
+  shared_->plane.SendMessage(PeerOf(id.peer), absl::MakeConstSpan(parts, payload.empty() ? 1 : 2));
 }
 
 void Parts::SendMessage(const PartId& id, const Pieces& from, int64_t bytes) {
@@ -335,6 +353,8 @@ void Parts::Close(const absl::Status& why) {
   absl::flat_hash_map<PartId, std::string> early;
   absl::flat_hash_map<PartId, Pending> pending;
   absl::flat_hash_map<PartId, Want> wanted;
+  absl::flat_hash_map<PartId, Near> near;
+  absl::flat_hash_map<PartId, Pending> offered;
   absl::flat_hash_set<StreamKey> streams;
   {
     MutexLock lock(&mu_);
@@ -345,6 +365,8 @@ void Parts::Close(const absl::Status& why) {
     early.swap(early_);
     pending.swap(pending_);
     wanted.swap(wanted_);
+    near.swap(near_);
+    offered.swap(offered_);
     streams = streams_;
   }
   for (const auto& [id, bytes] : early) shared_->early.Give(id.peer, bytes.size() + kEarlyOverhead);
@@ -354,6 +376,9 @@ void Parts::Close(const absl::Status& why) {
     if (!part.by_stream) part.owner->PartFailed(why);
   }
   for (const auto& [id, part] : pending) part.owner->PartFailed(why);
+  for (const auto& [id, part] : near) part.owner->PartFailed(why);
+  // Another worker may be reading these. What it then reads is of a launch that has failed, and no memory of ours.
+  for (const auto& [id, part] : offered) part.owner->PartFailed(why);
   for (const auto& [peer, stream] : streams) shared_->plane.Cancel(PeerOf(peer), stream, why);
 }
 

@@ -5,6 +5,10 @@
 //   parts->Expect(id, into, bytes, owner, slot);    // receiver
 //   parts->Send(id, from, bytes, owner, slot);      // sender; whichever comes first
 //
+// Between workers of one machine a large part does not travel at all: the sender says where it lies, and the receiver
+// copies it out of the other's memory (process_vm_readv, memory.h). Where the system does not allow that, which is
+// found out by trying, it goes by a stream after all.
+//
 // Whatever happens, each Expect and each Send ends with exactly one call of its owner, at once or later. After Close,
 // that is PartFailed, and when it is called nothing touches the memory any more.
 //
@@ -90,7 +94,8 @@ struct Shared {
         options(options_in),
         early(options_in.max_early_bytes, options_in.max_early_count),
         scratch(kKeptScratch),
-        pool(options_in.pool_threads) {}
+        pool(options_in.pool_threads),
+        reads_near(options_in.shared_memory) {}
 
   static constexpr int64_t kKeptScratch = 128 << 20;
 
@@ -101,6 +106,7 @@ struct Shared {
   Scratch scratch;
   Pool pool;
   std::atomic<uint64_t> next_stream{0};
+  std::atomic<bool> reads_near;  // until the system refuses it
 };
 
 class Parts : public std::enable_shared_from_this<Parts> {
@@ -121,6 +127,9 @@ class Parts : public std::enable_shared_from_this<Parts> {
   // From a peer of the gang.
   void OnPart(const PartId& id, absl::Span<const char> bytes);
   void OnWant(const PartId& id, int64_t bytes, StreamId stream);
+  void OnLook(const PartId& id, int64_t bytes) { OnWant(id, bytes, kLook); }
+  void OnHere(const PartId& id, int64_t bytes, int process, absl::Span<const char> stretches);
+  void OnTaken(const PartId& id);
 
   // Fails what is under way and what comes later. Only the first one counts.
   void Close(const absl::Status& why);
@@ -154,14 +163,30 @@ class Parts : public std::enable_shared_from_this<Parts> {
     uint64_t slot = 0;
     int64_t bytes = 0;
     Pieces from;
+    std::shared_ptr<char[]> gathered = nullptr;  // where `from` is a copy
   };
+  // In place of a stream: the receiver wants to read the part where it lies.
+  static constexpr StreamId kLook{0};
   struct Want {
     int64_t bytes = 0;
     StreamId stream{0};
   };
+  // A part that this worker is to read in another's memory.
+  struct Near {
+    std::shared_ptr<PartOwner> owner;
+    uint64_t slot = 0;
+    int64_t bytes = 0;
+    Pieces into;
+  };
   using StreamKey = std::pair<WorkerId, StreamId>;
 
   void ExpectMessage(const PartId& id, Expected expected);
+  void ExpectStream(const PartId& id, const Pieces& into, int64_t bytes, std::shared_ptr<PartOwner> owner,
+                    uint64_t slot);
+  void ExpectNear(const PartId& id, const Pieces& into, int64_t bytes, std::shared_ptr<PartOwner> owner, uint64_t slot);
+  void ReadNear(const PartId& id, Near near, int process, const std::string& stretches);
+  void SendHere(const PartId& id, Pending pending);
+  void Say(MessageType type, const PartId& id, uint64_t length, uint64_t value, absl::Span<const char> payload = {});
   void SendMessage(const PartId& id, const Pieces& from, int64_t bytes);
   void StartSend(const PartId& id, Pending pending, StreamId stream);
   void Deliver(const PartId& id, const Expected& expected, absl::Span<const char> bytes);
@@ -187,6 +212,8 @@ class Parts : public std::enable_shared_from_this<Parts> {
   absl::flat_hash_map<PartId, std::string> early_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<PartId, Pending> pending_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<PartId, Want> wanted_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<PartId, Near> near_ ABSL_GUARDED_BY(mu_);        // where it lies is still to be said
+  absl::flat_hash_map<PartId, Pending> offered_ ABSL_GUARDED_BY(mu_);  // others read them
   absl::flat_hash_set<StreamKey> streams_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -111,8 +111,10 @@ void ReduceInstance::CutByBytes() {
   size_t largest = 0;
   for (const std::vector<int>& cell : group().cells) largest = std::max(largest, cell.size());
   const bool alone = group().workers.size() == 1;
+  // The largest block must be one message.
+  const int64_t block = group().alike ? 1 : group().size;
   const bool direct = alone ? total * group().locals() <= options().inline_bytes
-                            : total <= std::min(options().direct_bytes, options().message_bytes);
+                            : total * block <= std::min(options().direct_bytes, options().message_bytes);
   int64_t shares = 1;
   if (!direct) {
     const int64_t owners = cells * static_cast<int64_t>(largest);
@@ -208,9 +210,9 @@ void ReduceInstance::ExpectPartials(uint32_t index) {
   share.cells.resize(cells);
   share.cells_missing = cells;
   const auto expect = [&](uint32_t round, int from, int who, Partial& partial) {
-    partial = NewPartial(share);
-    Expect(round, index, from, {Piece{.data = partial.data, .row_bytes = share.partial_bytes}}, share.partial_bytes,
-           SlotOf(round, index, who));
+    partial = NewPartial(share, BlockOf(from));
+    const int64_t bytes = share.partial_bytes * BlockOf(from);
+    Expect(round, index, from, {Piece{.data = partial.data, .row_bytes = bytes}}, bytes, SlotOf(round, index, who));
   };
   const bool owns = OwnsIn(share, cell);
   // All places are there before anything can come.
@@ -226,9 +228,9 @@ void ReduceInstance::ExpectPartials(uint32_t index) {
   }
 }
 
-ReduceInstance::Partial ReduceInstance::NewPartial(const Share& share) const {
+ReduceInstance::Partial ReduceInstance::NewPartial(const Share& share, int64_t block) const {
   Partial partial;
-  partial.owned = shared().scratch.Get(share.partial_bytes);
+  partial.owned = shared().scratch.Get(share.partial_bytes * block);
   partial.data = partial.owned.get();
   return partial;
 }
@@ -240,8 +242,19 @@ ReduceInstance::Partial ReduceInstance::MakePartial(const Share& share) const {
     partial.data = arrival(0).operands[only.operand].data + only.from * reducers_[only.operand]->element_bytes;
     return partial;
   }
-  partial = NewPartial(share);
+  partial = NewPartial(share, BlockOf(group().self));
   char* to = partial.data;
+  for (int slot = 0; slot < group().locals() && !group().alike; ++slot) {
+    for (const Region& region : share.regions) {
+      const Reducer& reducer = *reducers_[region.operand];
+      for (int64_t row = 0; row < region.rows; ++row) {
+        const int64_t from = region.from + row * region.stride;
+        reducer.first(arrival(slot).operands[region.operand].data + from * reducer.element_bytes, to, region.row);
+        to += region.row * reducer.partial_bytes;
+      }
+    }
+  }
+  if (!group().alike) return partial;
   for (const Region& region : share.regions) {
     const Reducer& reducer = *reducers_[region.operand];
     for (int64_t row = 0; row < region.rows; ++row) {
@@ -281,16 +294,16 @@ void ReduceInstance::MemberCame(uint32_t index) {
     const int cell = group().me().cell;
     Partial& partial = share.cells[cell];
     partial = Combine(share, absl::MakeSpan(share.members));
-    const Pieces pieces{Piece{.data = partial.data, .row_bytes = share.partial_bytes}};
+    const int64_t bytes = share.partial_bytes * BlockOf(group().self);
+    const Pieces pieces{Piece{.data = partial.data, .row_bytes = bytes}};
     if (!OwnsIn(share, cell)) {
-      return Send(kAcross, index, Leader(share, share.owner_cell), pieces, share.partial_bytes,
-                  SlotOf(kAcross, index, 0));
+      return Send(kAcross, index, Leader(share, share.owner_cell), pieces, bytes, SlotOf(kAcross, index, 0));
     }
     if (share.owner_cell < 0) {
       // Only as messages, which are copied: the partial may be combined with others now (and is not given back when it
       // is sent).
       for (int i = 0; i < static_cast<int>(share.cells.size()); ++i) {
-        if (i != cell) Send(kAcross, index, Leader(share, i), pieces, share.partial_bytes, SlotOf(kBack, index, 0));
+        if (i != cell) Send(kAcross, index, Leader(share, i), pieces, bytes, SlotOf(kBack, index, 0));
       }
     }
     CellCame(index);
@@ -306,7 +319,8 @@ void ReduceInstance::CellCame(uint32_t index) {
 
 void ReduceInstance::HaveResult(uint32_t index) {
   Share& share = shares_[index];
-  const Partial result = Combine(share, absl::MakeSpan(share.cells));
+  const absl::Span<Partial> cells = absl::MakeSpan(share.cells);
+  const Partial result = group().alike ? Combine(share, cells) : CombineByRanks(share, cells);
   WriteResult(share, result.data);
   if (!share.spreads) return;
   const Pieces pieces = ResultOf(share, 0);
@@ -323,16 +337,36 @@ ReduceInstance::Partial ReduceInstance::Combine(const Share& share, absl::Span<P
     sum = std::move(copy);
   }
   for (Partial& partial : partials.subspan(1)) {
-    int64_t at = 0;
-    for (const Region& region : share.regions) {
-      const Reducer& reducer = *reducers_[region.operand];
-      const int64_t n = region.rows * region.row;
-      reducer.merge(partial.data + at, sum.data + at, n);
-      at += n * reducer.partial_bytes;
-    }
+    Merge(share, partial.data, sum.data);
     partial = {};
   }
   return sum;
+}
+
+ReduceInstance::Partial ReduceInstance::CombineByRanks(const Share& share, absl::Span<Partial> blocks) const {
+  absl::InlinedVector<const char*, 8> by_rank(group().size);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    // Every worker is a cell of its own.
+    const std::vector<int>& ranks = group().workers[group().cells[i][0]].ranks;
+    for (size_t slot = 0; slot < ranks.size(); ++slot) {
+      by_rank[ranks[slot]] = blocks[i].data + static_cast<int64_t>(slot) * share.partial_bytes;
+    }
+  }
+  Partial sum = NewPartial(share);
+  std::memcpy(sum.data, by_rank[0], share.partial_bytes);
+  for (int rank = 1; rank < group().size; ++rank) Merge(share, by_rank[rank], sum.data);
+  for (Partial& block : blocks) block = {};
+  return sum;
+}
+
+void ReduceInstance::Merge(const Share& share, const char* partial, char* sum) const {
+  int64_t at = 0;
+  for (const Region& region : share.regions) {
+    const Reducer& reducer = *reducers_[region.operand];
+    const int64_t n = region.rows * region.row;
+    reducer.merge(partial + at, sum + at, n);
+    at += n * reducer.partial_bytes;
+  }
 }
 
 void ReduceInstance::WriteResult(const Share& share, const char* partial) {

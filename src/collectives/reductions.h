@@ -10,6 +10,10 @@
 // crossing between cells. A large one has about as many shares as workers, each with one owner. A reduce-scatter has a
 // share for each worker, which leads it in its cell, owns it and keeps the result.
 //
+// Where the groups of a collective lie on workers in different ways (Group::alike), partials are not sums but blocks:
+// one partial for each rank, and who has them all combines them in the order of ranks. More bytes travel, but members
+// with the same numbers get the same bits in every group.
+//
 // Which of these depends on shapes and gang alone, and so do the bits of the result.
 #ifndef CAUSEWAY_COLLECTIVES_REDUCTIONS_H_
 #define CAUSEWAY_COLLECTIVES_REDUCTIONS_H_
@@ -82,13 +86,20 @@ class ReduceInstance final : public Instance {
   void StartShare(uint32_t index);
   void ExpectPartials(uint32_t index);
   void Begin(uint32_t index);  // with this worker's partial
-  Partial NewPartial(const Share& share) const;
+  // How many partials one is that travels from `worker`.
+  int64_t BlockOf(int worker) const {
+    return group().alike ? 1 : static_cast<int64_t>(group().workers[worker].ranks.size());
+  }
+  Partial NewPartial(const Share& share, int64_t block = 1) const;
   Partial MakePartial(const Share& share) const;
   void MemberCame(uint32_t index);
   void CellCame(uint32_t index);
   void HaveResult(uint32_t index);
   // Combines in order, into the first.
   Partial Combine(const Share& share, absl::Span<Partial> partials) const;
+  // Combines the blocks of all workers in the order of ranks.
+  Partial CombineByRanks(const Share& share, absl::Span<Partial> blocks) const;
+  void Merge(const Share& share, const char* partial, char* sum) const;
   void WriteResult(const Share& share, const char* partial);
   // Where the result of an all-reduce lies.
   Pieces ResultOf(const Share& share, int slot) const;

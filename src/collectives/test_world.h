@@ -248,6 +248,7 @@ class Ends {
 struct WorldOptions {
   std::vector<int> workers;  // by device
   std::vector<int> islands;  // by worker; empty: one island
+  bool near = false;         // all workers are on one machine
   uint64_t seed = 1;
   EngineOptions engine;
 };
@@ -267,6 +268,7 @@ class World {
       for (const int worker : workers_) {
         gang->workers.push_back(WorkerId{worker});
         gang->islands.push_back(options.islands.empty() ? 0 : options.islands[worker]);
+        if (options.near) gang->machines.push_back(0);
       }
       gangs_.push_back(std::move(gang));
       engines_.push_back(std::make_unique<Engine>(net_.plane(i), options.engine));

@@ -9,6 +9,7 @@ namespace {
 
 constexpr uint8_t kMagic = 0xc5;
 constexpr uint8_t kVersion = 1;
+constexpr uint64_t kHighestProcess = 0x7fffffff;
 constexpr auto kHighestCode = static_cast<uint64_t>(absl::StatusCode::kUnauthenticated);
 
 // No part of a launch, but all of it.
@@ -25,6 +26,13 @@ bool IsValid(const Header& header, size_t payload) {
     case MessageType::kAbort:
       return header.length == payload && payload <= kMaxAbortText && header.value >= 1 &&
              header.value <= kHighestCode && IsOfLaunch(header);
+    case MessageType::kLook:
+      return payload == 0 && header.length >= 1 && header.length < kStreamBit && header.value == 0;
+    case MessageType::kHere:
+      return header.length >= 1 && header.length < kStreamBit && header.value >= 1 && header.value <= kHighestProcess &&
+             payload >= kStretchBytes && payload <= kMaxStretches * kStretchBytes && payload % kStretchBytes == 0;
+    case MessageType::kTaken:
+      return payload == 0 && header.length == 0 && header.value == 0;
     case MessageType::kLost:
       return payload == 0 && header.length == 0 && header.value == 0 && IsOfLaunch(header);
   }

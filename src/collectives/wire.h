@@ -22,6 +22,14 @@
 //   3 abort  either    of the payload          absl::StatusCode       text, at most 1 KiB  the launch has failed
 //   4 lost   sender    0                       0                      none                 parts may be lost, of this
 //                                                                                          launch and those before it
+//   5 look   receiver  of the part, at least 1 0                      none                 say where it lies: the
+//   receiver
+//                                                                                          is on the same machine
+//   6 here   sender    of the part, at least 1 its process's id       of each stretch its  it lies here, and stays
+//   until ...
+//                                                                     address and bytes,
+//                                                                     u64 each; 1 to 64
+//   7 taken  receiver  0                       0                      none                 ... this, or a want
 //
 // Threading: pure functions.
 #ifndef CAUSEWAY_COLLECTIVES_WIRE_H_
@@ -41,7 +49,10 @@ inline constexpr size_t kHeaderBytes = 48;
 inline constexpr size_t kMaxAbortText = 1024;
 inline constexpr uint64_t kStreamBit = uint64_t{1} << 63;
 
-enum class MessageType : uint8_t { kPart = 1, kWant = 2, kAbort = 3, kLost = 4 };
+inline constexpr size_t kMaxStretches = 64;
+inline constexpr size_t kStretchBytes = 16;
+
+enum class MessageType : uint8_t { kPart = 1, kWant = 2, kAbort = 3, kLost = 4, kLook = 5, kHere = 6, kTaken = 7 };
 
 // Which meeting of a launch.
 struct InstanceId {

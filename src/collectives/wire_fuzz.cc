@@ -28,7 +28,15 @@ void Feed(const std::string& bytes) {
       FUZZ_CHECK(header->length == payload && payload <= kMaxAbortText);
       FUZZ_CHECK(!absl::Status(static_cast<absl::StatusCode>(header->value), "").ok());
       break;
+    case MessageType::kLook:
+      FUZZ_CHECK(payload == 0 && static_cast<int64_t>(header->length) >= 1);
+      break;
+    case MessageType::kHere:
+      FUZZ_CHECK(static_cast<int64_t>(header->length) >= 1 && header->value >= 1);
+      FUZZ_CHECK(payload >= kStretchBytes && payload <= kMaxStretches * kStretchBytes);
+      break;
     case MessageType::kLost:
+    case MessageType::kTaken:
       FUZZ_CHECK(payload == 0);
       break;
   }

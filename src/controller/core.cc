@@ -230,6 +230,7 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
   if (slot == nullptr) {
     if (e.message.has_hello()) return OnHello(e);
     if (e.message.has_status_request()) return OnStatusRequest(e);
+    if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
     out_->CloseLink(e.link, absl::InvalidArgumentError("the first message must be a Hello or a StatusRequest"));
     return;
   }
@@ -306,7 +307,42 @@ void ControllerCore::Impl::OnStatusRequest(const WorkerFrame& e) {
   out_->CloseLink(e.link, absl::OkStatus());
 }
 
+void ControllerCore::Impl::OnKeyValueRequest(const WorkerFrame& e) {
+  const proto::KeyValueRequest& request = e.message.key_value_request();
+  if (request.version() != kControlVersion) {
+    return Answer({e.link, request.number(),
+                   absl::FailedPreconditionError(absl::StrCat("this worker speaks control protocol ", request.version(),
+                                                              ", the controller ", kControlVersion,
+                                                              ": use the same Causeway release")),
+                   ""});
+  }
+  if (!SameSecret(request.token(), options_.token)) {
+    return Answer(
+        {e.link, request.number(),
+         absl::UnauthenticatedError("the worker's token is not the cluster's: give both the same --token-file "
+                                    "(or CAUSEWAY_TOKEN)"),
+         ""});
+  }
+  std::vector<KeyValues::Reply> replies;
+  if (request.has_put()) {
+    replies = key_values_.Put(e.link, request.number(), request.group(), request.key(), request.put());
+  } else {
+    replies = key_values_.Get(e.link, request.number(), request.group(), request.key(),
+                              absl::Milliseconds(request.get_ms()), now_);
+  }
+  for (const KeyValues::Reply& reply : replies) Answer(reply);
+}
+
+void ControllerCore::Impl::Answer(const KeyValues::Reply& reply) {
+  proto::ToWorker message;
+  message.mutable_key_value_reply()->set_number(reply.number);
+  *message.mutable_key_value_reply()->mutable_status() = ToProto(reply.status);
+  message.mutable_key_value_reply()->set_value(reply.value);
+  out_->Send(reply.link, message);
+}
+
 void ControllerCore::Impl::On(LinkClosed& e) {
+  key_values_.Close(e.link);
   if (WorkerSlot* slot = cluster_.OnLink(e.link)) Lose(*slot, e.why, /*close_link=*/false);
 }
 
@@ -427,6 +463,7 @@ void ControllerCore::Impl::SendPeers() {
 
 void ControllerCore::Impl::On(Tick&) {
   if (started_ == absl::InfinitePast()) started_ = now_;
+  for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,

@@ -15,6 +15,7 @@
 #include "controller/cluster.h"
 #include "controller/copy_plan.h"
 #include "controller/core.h"
+#include "controller/key_values.h"
 #include "controller/program_cache.h"
 #include "controller/session.h"
 
@@ -124,6 +125,8 @@ class ControllerCore::Impl {
   bool AnyAlive() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
+  void OnKeyValueRequest(const WorkerFrame& e);
+  void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
@@ -204,6 +207,7 @@ class ControllerCore::Impl {
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
 
   ProgramCache cache_;
+  KeyValues key_values_;
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   absl::flat_hash_map<LaunchNumber, PendingLaunch> launches_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;

@@ -114,11 +114,15 @@ void ControllerCore::Impl::On(CompileProgram& e) {
 proto::Gang ControllerCore::Impl::GangOf(const std::vector<DeviceId>& devices) const {
   proto::Gang gang;
   std::map<std::string, int32_t> islands;
+  std::map<std::string, int32_t> machines;
   for (DeviceId device : devices) {
     const WorkerId worker = cluster_.Find(device)->worker;
     gang.add_workers(Raw(worker));
     gang.add_islands(
         islands.emplace(cluster_.slot(worker).hello.island(), static_cast<int32_t>(islands.size())).first->second);
+    const std::string& machine = cluster_.slot(worker).hello.machine();
+    const std::string name = machine.empty() ? absl::StrCat("worker ", Raw(worker)) : machine;
+    gang.add_machines(machines.emplace(name, static_cast<int32_t>(machines.size())).first->second);
   }
   return gang;
 }

@@ -8,7 +8,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "hlo/replica_groups.h"
 
@@ -92,7 +94,7 @@ class Index {
   absl::flat_hash_map<int64_t, xla::ShapeProto> shapes_;
 };
 
-// The one operation of a reducer's two parameters; between them and it there may be conversions, as passes make that
+// The one operation of a reducer's two parameters; around it there may be copies, and conversions, as passes make that
 // reduce narrow floats in wider ones.
 absl::StatusOr<proto::Collective::Reduction> ReductionOf(const HloInstructionProto& instruction, const Index& index) {
   const HloComputationProto* reducer = instruction.called_computation_ids_size() == 1
@@ -103,7 +105,7 @@ absl::StatusOr<proto::Collective::Reduction> ReductionOf(const HloInstructionPro
   }
   proto::Collective::Reduction reduction = proto::Collective::NONE;
   for (const HloInstructionProto& step : reducer->instructions()) {
-    if (step.opcode() == "parameter" || step.opcode() == "convert") continue;
+    if (step.opcode() == "parameter" || step.opcode() == "convert" || step.opcode() == "copy") continue;
     const proto::Collective::Reduction found = ReductionOf(step.opcode());
     const bool is_first = reduction == proto::Collective::NONE;
     if (found == proto::Collective::NONE || !is_first || step.operand_ids_size() != 2 ||
@@ -234,6 +236,33 @@ absl::StatusOr<proto::Collectives> TakeOutCollectives(HloModuleProto& module, in
   module.clear_spmd_parameters_shardings();
   module.clear_use_auto_spmd_partitioning();
   return table;
+}
+
+void ShowCollectives(const proto::Collectives& table, HloModuleProto& module) {
+  for (HloComputationProto& computation : *module.mutable_computations()) {
+    for (HloInstructionProto& instruction : *computation.mutable_instructions()) {
+      if (instruction.custom_call_target() == "causeway_partition_id") {
+        instruction.set_opcode("partition-id");
+      } else if (instruction.custom_call_target() == "causeway_replica_id") {
+        instruction.set_opcode("replica-id");
+      } else if (instruction.custom_call_target() == "causeway_collective") {
+        int index = -1;
+        absl::string_view text = instruction.backend_config();
+        if (!absl::ConsumePrefix(&text, "{collective = ") ||
+            !absl::SimpleAtoi(text.substr(0, text.find(' ')), &index) || index < 0 ||
+            index >= table.collectives_size()) {
+          continue;
+        }
+        for (const Opcode& opcode : kCollectives) {
+          if (opcode.kind == table.collectives(index).kind()) instruction.set_opcode(std::string(opcode.name));
+        }
+      } else {
+        continue;
+      }
+      instruction.clear_custom_call_target();
+      instruction.clear_custom_call_has_side_effect();
+    }
+  }
 }
 
 }  // namespace causeway

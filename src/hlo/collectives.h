@@ -28,6 +28,10 @@ namespace causeway {
 absl::StatusOr<proto::Collectives> TakeOutCollectives(xla::HloModuleProto& module, int64_t replicas,
                                                       int64_t partitions);
 
+// For people: gives the custom calls of a module, optimised or not, the names of what they stand for. It is not to be
+// compiled any more.
+void ShowCollectives(const proto::Collectives& table, xla::HloModuleProto& module);
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_HLO_COLLECTIVES_H_

@@ -139,6 +139,20 @@ TEST(CollectivesTest, WhatIsRefusedIsNamed) {
   }
 }
 
+TEST(CollectivesTest, AreShownAsWhatTheyStandFor) {
+  xla::HloModuleProto module = Module("opcode: 'all-reduce' operand_ids: 1 called_computation_ids: 7");
+  const auto table = TakeOutCollectives(module, 4, 1);
+  ASSERT_TRUE(table.ok()) << table.status();
+  ShowCollectives(*table, module);
+  EXPECT_EQ(Op(module).opcode(), "all-reduce");
+  EXPECT_EQ(Op(module).custom_call_target(), "");
+  // Calls that are none of ours stay what they are.
+  xla::HloModuleProto other =
+      Module("opcode: 'custom-call' custom_call_target: 'causeway_collective' backend_config: '{'");
+  ShowCollectives(*table, other);
+  EXPECT_EQ(Op(other).opcode(), "custom-call");
+}
+
 TEST(CollectivesTest, MalformedModules) {
   for (const std::string op : {"opcode: 'all-reduce' operand_ids: 1",
                                "opcode: 'all-reduce' operand_ids: 99 "

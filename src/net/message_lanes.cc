@@ -16,6 +16,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/log.h"
 #include "net/message_reader.h"
 #include "net/sockets.h"
@@ -24,6 +25,8 @@ namespace causeway {
 namespace {
 
 constexpr size_t kBufferBytes = 64 << 10;
+// How often it is looked after what waits for a connection.
+constexpr absl::Duration kLookAfter = absl::Seconds(1);
 // Small messages that wait are put together up to this, so that neither their number costs memory nor each its own
 // call.
 constexpr size_t kWaitingBytesTogether = 64 << 10;
@@ -55,6 +58,7 @@ struct MessageLanes::Lane {
   size_t waiting_bytes ABSL_GUARDED_BY(mutex) = 0;
   size_t front_sent ABSL_GUARDED_BY(mutex) = 0;
   bool awaits_writable ABSL_GUARDED_BY(mutex) = false;
+  absl::Time waits_since ABSL_GUARDED_BY(mutex);  // of what waits for a connection
 
   // Touched on the lanes' thread only.
   uint64_t number = 0;  // 0: not attached
@@ -67,7 +71,8 @@ struct MessageLanes::Lane {
   }
 };
 
-absl::StatusOr<std::shared_ptr<MessageLanes>> MessageLanes::Start(Redial redial, int64_t max_waiting_bytes) {
+absl::StatusOr<std::shared_ptr<MessageLanes>> MessageLanes::Start(Redial redial, int64_t max_waiting_bytes,
+                                                                  absl::Duration patience) {
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kWakeNumber}};
@@ -77,12 +82,13 @@ absl::StatusOr<std::shared_ptr<MessageLanes>> MessageLanes::Start(Redial redial,
     if (wake >= 0) close(wake);
     return absl::UnavailableError(absl::StrCat("cannot wait for messages: ", strerror(error)));
   }
-  return std::shared_ptr<MessageLanes>(new MessageLanes(std::move(redial), max_waiting_bytes, epoll, wake));
+  return std::shared_ptr<MessageLanes>(new MessageLanes(std::move(redial), max_waiting_bytes, patience, epoll, wake));
 }
 
-MessageLanes::MessageLanes(Redial redial, int64_t max_waiting_bytes, int epoll, int wake)
+MessageLanes::MessageLanes(Redial redial, int64_t max_waiting_bytes, absl::Duration patience, int epoll, int wake)
     : redial_(std::move(redial)),
       max_waiting_bytes_(static_cast<size_t>(max_waiting_bytes)),
+      patience_(patience),
       epoll_(epoll),
       wake_(wake),
       buffer_(new char[kBufferBytes]),
@@ -232,6 +238,7 @@ void MessageLanes::Send(PeerId peer, absl::Span<const absl::Span<const char>> pa
 
 void MessageLanes::Wait(Lane& lane, absl::Span<const iovec> parts, size_t skip) {
   std::deque<std::string>& waiting = lane.waiting;
+  if (waiting.empty()) lane.waits_since = absl::Now();
   if (waiting.empty() || waiting.back().size() >= kWaitingBytesTogether) waiting.emplace_back();
   for (const iovec& part : parts) {
     const size_t skipped = std::min(skip, part.iov_len);
@@ -283,8 +290,14 @@ void MessageLanes::WithHandler(const Call& call) {
 
 void MessageLanes::Run() {
   std::array<epoll_event, 64> events;
+  absl::Time look_after = absl::Now() + kLookAfter;
   while (true) {
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()),
+                                 static_cast<int>(kLookAfter / absl::Milliseconds(1)));
+    if (absl::Now() >= look_after) {
+      GiveUpWaiting();
+      look_after = absl::Now() + kLookAfter;
+    }
     for (int i = 0; i < count; ++i) {
       if (events[i].data.u64 == kWakeNumber) {
         {
@@ -300,6 +313,25 @@ void MessageLanes::Run() {
       if ((events[i].events & EPOLLOUT) != 0) Write(lane);
       if (lane->number != 0 && (events[i].events & ~EPOLLOUT) != 0) Read(lane);
     }
+  }
+}
+
+void MessageLanes::GiveUpWaiting() {
+  std::vector<LaneRef> lanes;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [peer, lane] : peers_) lanes.push_back(lane);
+  }
+  const absl::Time since = absl::Now() - patience_;
+  for (const LaneRef& lane : lanes) {
+    {
+      MutexLock lock(&lane->mutex);
+      if (lane->fd >= 0 || lane->waiting.empty() || lane->waits_since > since) continue;
+      lane->Forget();
+    }
+    const absl::Status why =
+        absl::UnavailableError(absl::StrCat("no connection within ", absl::FormatDuration(patience_)));
+    WithHandler([&](MessageHandler& handler) { handler.OnMessagesLost(lane->peer, why); });
   }
 }
 

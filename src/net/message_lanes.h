@@ -25,6 +25,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/mutex.h"
 #include "net/data_plane.h"
@@ -36,9 +37,10 @@ class MessageLanes {
   // `redial`: the lane of a peer, as it was attached with `attempt`, is lost.
   using Redial = std::function<void(PeerId peer, uint64_t attempt)>;
 
-  // At most `max_waiting_bytes` wait for one peer. UNAVAILABLE: the process has no file descriptors left.
-  static absl::StatusOr<std::shared_ptr<MessageLanes>> Start(Redial redial,
-                                                             int64_t max_waiting_bytes = kMaxWaitingMessageBytes);
+  // At most `max_waiting_bytes` wait for one peer, and for a connection for at most `patience`: then they are lost.
+  // UNAVAILABLE: the process has no file descriptors left.
+  static absl::StatusOr<std::shared_ptr<MessageLanes>> Start(Redial redial, int64_t max_waiting_bytes,
+                                                             absl::Duration patience);
   ~MessageLanes();
 
   // The peers whose messages are taken; a change of address or key is another peer.
@@ -58,7 +60,7 @@ class MessageLanes {
 
  private:
   struct Lane;
-  MessageLanes(Redial redial, int64_t max_waiting_bytes, int epoll, int wake);
+  MessageLanes(Redial redial, int64_t max_waiting_bytes, absl::Duration patience, int epoll, int wake);
   using LaneRef = std::shared_ptr<Lane>;
   // What another thread wants done.
   struct Task {
@@ -81,6 +83,7 @@ class MessageLanes {
   // On the lanes' thread.
   void Run();
   void RunTasks();
+  void GiveUpWaiting();
   void AttachNow(const LaneRef& lane, uint64_t attempt, int fd);
   void Read(const LaneRef& lane);
   void Write(const LaneRef& lane);
@@ -90,6 +93,7 @@ class MessageLanes {
 
   const Redial redial_;
   const size_t max_waiting_bytes_;
+  const absl::Duration patience_;
   const int epoll_;
   const int wake_;
 

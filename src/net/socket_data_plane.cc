@@ -353,7 +353,7 @@ absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const So
                            if (const auto core = weak.lock()) core->LaneLost(peer, attempt);
                          });
                        },
-                       options.max_waiting_message_bytes));
+                       options.max_waiting_message_bytes, options.message_patience));
   core->Listen(lanes);
   return std::unique_ptr<SocketDataPlane>(
       new SocketDataPlane(std::move(io), std::move(core), std::move(lanes), options.self, std::move(address)));

@@ -37,6 +37,9 @@ struct SocketDataPlaneOptions {
   // Between attempts to reach a peer that has still to be told how streams ended, or to have its messages.
   absl::Duration redial_delay = absl::Seconds(1);
 
+  // How long messages wait for a connection.
+  absl::Duration message_patience = absl::Seconds(10);
+
   // An accepted connection says hello within this time, or is closed.
   absl::Duration hello_timeout = absl::Seconds(10);
 

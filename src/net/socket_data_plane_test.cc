@@ -397,5 +397,18 @@ TEST(SocketDataPlane, AnEndThatNobodyCouldBeToldIsToldOnceSomebodyListens) {
   EXPECT_THAT(sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
 }
 
+TEST(SocketDataPlaneMessagesTest, ThatFindNoConnectionAreLost) {
+  TestMessages messages;
+  SocketDataPlaneOptions options;
+  options.self = kHigh;
+  options.message_patience = absl::Milliseconds(100);
+  const auto plane = *SocketDataPlane::Start(options);
+  plane->SetMessageHandler(&messages);
+  plane->SetPeer(kLow, "127.0.0.1:1", kPairKey);
+  SendText(*plane, kLow, "hello");
+  EXPECT_TRUE(WaitUntil([&] { return !messages.lost().empty(); }));
+  plane->SetMessageHandler(nullptr);
+}
+
 }  // namespace
 }  // namespace causeway

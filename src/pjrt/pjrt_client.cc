@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "base/limits.h"
 #include "base/status_macros.h"
+#include "pjrt/key_value_callbacks.h"
 
 namespace causeway {
 namespace {
@@ -44,12 +45,14 @@ std::string PluginVersion(const PjrtApi& api) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PjrtClient>> PjrtClient::Create(const PjrtApi* api, const CreateOptions& options) {
+absl::StatusOr<std::unique_ptr<PjrtClient>> PjrtClient::Create(const PjrtApi* api, const CreateOptions& options,
+                                                               KeyValueStore* store) {
   std::vector<PJRT_NamedValue> values;
   for (const auto& [name, value] : options) values.push_back(NamedValue(name, value));
   PjrtArgs<PJRT_Client_Create_Args> args;
   args.create_options = values.data();
   args.num_options = values.size();
+  if (store != nullptr) SetKeyValueCallbacks(store, args);
   RETURN_IF_ERROR(api->Call(api->table().PJRT_Client_Create, args));
   std::unique_ptr<PjrtClient> client(new PjrtClient(api, PjrtClientHandle(args.client, {api})));
   RETURN_IF_ERROR(client->Describe());

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "pjrt/key_value_store.h"
 #include "pjrt/pjrt_api.h"
 #include "proto/control.pb.h"
 
@@ -36,7 +37,9 @@ class PjrtClient {
     std::vector<Memory> memories;
   };
 
-  static absl::StatusOr<std::unique_ptr<PjrtClient>> Create(const PjrtApi* api, const CreateOptions& options);
+  // With `store`, which outlives the client, the plugin may meet those of other processes there.
+  static absl::StatusOr<std::unique_ptr<PjrtClient>> Create(const PjrtApi* api, const CreateOptions& options,
+                                                            KeyValueStore* store = nullptr);
 
   const PjrtApi& api() const { return *api_; }
   PJRT_Client* get() const { return client_.get(); }

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "hlo/collectives.h"
 #include "pjrt/collective_calls.h"
 #include "pjrt/element_type.h"
 #include "pjrt/ffi.h"
@@ -156,7 +157,9 @@ class PjrtRuntime final : public DeviceRuntime {
                                             const std::string& memory_kind) override;
 
   absl::StatusOr<std::string> ProgramText(DeviceProgram& program) override {
-    ASSIGN_OR_RETURN(const xla::HloModuleProto module, static_cast<PjrtProgram&>(program).OptimizedModule());
+    const auto& pjrt_program = static_cast<const PjrtProgram&>(program);
+    ASSIGN_OR_RETURN(xla::HloModuleProto module, pjrt_program.OptimizedModule());
+    if (pjrt_program.collectives() != nullptr) ShowCollectives(*pjrt_program.collectives(), module);
     return HloText(module);
   }
 
@@ -356,7 +359,11 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> CreatePjrtRuntime(const PjrtRunti
   ASSIGN_OR_RETURN(const PjrtApi* const api, PjrtApi::Load(path));
   CreateOptions create_options = options.create_options;
   if (options.device_count > 0) create_options["cpu_device_count"] = int64_t{options.device_count};
-  ASSIGN_OR_RETURN(std::unique_ptr<PjrtClient> client, PjrtClient::Create(api, create_options));
+  if (options.nodes > 1) {
+    create_options["node_id"] = int64_t{options.node_id};
+    create_options["num_nodes"] = int64_t{options.nodes};
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<PjrtClient> client, PjrtClient::Create(api, create_options, options.store));
   if (options.device_count > 0 && client->num_devices() != options.device_count) {
     return absl::InvalidArgumentError(absl::StrCat("the plugin ", path, " has ", client->num_devices(),
                                                    " devices, not ", options.device_count,

@@ -22,6 +22,12 @@ struct PjrtRuntimeOptions {
   std::string plugin = "cpu";  // "cpu", "cuda", "tpu", or the plugin's path: see FindPlugin
   int device_count = 0;  // 0: all that the plugin finds. Others make so many CPU devices; no other platform takes them
   CreateOptions create_options;  // further options for the plugin's client
+
+  // Where the plugin makes one client of several processes: this one's number among them, and where they meet. `store`
+  // outlives the runtime.
+  int node_id = 0;
+  int nodes = 1;
+  KeyValueStore* store = nullptr;
 };
 
 // Loads the plugin and makes its client; for CPU devices, also registers the kernels of lapack/. Takes a second or so.

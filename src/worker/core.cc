@@ -24,7 +24,7 @@ class WorkerCore::Impl {
   Impl(const CoreOptions& options, proto::Hello hello)
       : context_(hello.devices_size(), options.staging_bytes),
         programs_(context_),
-        launches_(context_, programs_),
+        launches_(context_, programs_, options.gangs_ahead),
         streams_(context_),
         reads_(context_),
         makes_(context_),
@@ -223,6 +223,7 @@ void WorkerCore::Impl::On(FrameIn& event) {
       return puts_.OnHostData(std::move(*message.mutable_host_data()));
     case proto::ToWorker::kGoodbye:         // the link's keeper says it to people
     case proto::ToWorker::kClusterStatus:   // answers tools
+    case proto::ToWorker::kKeyValueReply:   // answers another link (key_value_link.h)
     case proto::ToWorker::MESSAGE_NOT_SET:  // from a newer controller, which must do without an answer
       return;
   }

@@ -30,6 +30,10 @@ struct CoreOptions {
   // Host memory for what clients send, for what they fetch and for what other arrays take: so much for each. What is
   // above it waits for its turn.
   int64_t staging_bytes = int64_t{1} << 30;
+
+  // Gangs' launches that a device's thread is given before the first of them has returned. With more than one, whoever
+  // carries out Execute must know by their keys the outputs of those before.
+  int gangs_ahead = 1;
 };
 
 // What a core holds, for simulations and tests. Where no session is open and nothing is under way all of it is 0.

@@ -69,8 +69,8 @@ class Harness : public WorkerActions {
     absl::Status status;
   };
 
-  explicit Harness(int devices, int64_t staging_bytes = 1 << 30, bool link = true)
-      : core_(CoreOptions{staging_bytes}, Hello(devices)) {
+  explicit Harness(int devices, int64_t staging_bytes = 1 << 30, bool link = true, int gangs_ahead = 1)
+      : core_(CoreOptions{staging_bytes, gangs_ahead}, Hello(devices)) {
     if (!link) return;
     Do(LinkUp{});
     proto::ToWorker welcome;
@@ -260,6 +260,7 @@ class Harness : public WorkerActions {
   }
   void DropPeer(PeerId peer) override { net.push_back("drop " + std::to_string(static_cast<int>(peer))); }
   void CompileGang(ProgramKey program, GangProgram request) override {
+    programs.insert(program);
     compiles.push_back({program, request.compile, std::move(request)});
   }
   void AnnounceGang(uint64_t launch, std::shared_ptr<const collectives::Gang>) override { announced.push_back(launch); }

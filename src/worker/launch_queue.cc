@@ -110,7 +110,8 @@ bool LaunchQueue::Settle() {
   while (!dirty_.empty()) {
     const int device = dirty_.front();
     dirty_.pop_front();
-    if (executing_[device]) continue;  // it is looked at again when that has returned
+    // If it is taken, it is looked at again when what takes it has returned.
+    if (executing_[device] || gangs_executing_[device] >= gangs_ahead_) continue;
     for (Entry* launch : Candidates(device)) {
       const bool waited = launch->waits();
       if (TryStart(*launch)) {
@@ -132,6 +133,7 @@ absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) 
   absl::InlinedVector<SessionId, 4> sessions;
   bool gang_ahead = false;
   for (Entry* launch : queues_[device]) {
+    if (launch->state == Entry::State::kExecuting) continue;  // a gang's: the device's thread has it
     const bool of_them = std::find(sessions.begin(), sessions.end(), launch->session()) != sessions.end();
     const bool is_kept = of_them || (gang_ahead && launch->is_gang());
     if (!of_them) sessions.push_back(launch->session());
@@ -162,30 +164,41 @@ bool LaunchQueue::IsStuck(const Entry& launch) const {
 bool LaunchQueue::TryStart(Entry& launch) {
   if (launch.state != Entry::State::kQueued) return false;
   const Program& program = *launch.program;
-  const bool next_everywhere = std::all_of(program.devices.begin(), program.devices.end(), [&](int device) {
-    if (executing_[device]) return false;
-    if (queues_[device].front() == &launch) return true;
-    const auto candidates = Candidates(device);
-    return std::find(candidates.begin(), candidates.end(), &launch) != candidates.end();
-  });
-  if (!next_everywhere || program.state == Program::State::kCompiling) return false;
+  if (!IsNext(launch) || program.state == Program::State::kCompiling) return false;
   if (absl::Status error = ErrorOf(launch); !error.ok()) {
     Leave(launch);
     End(launch, error);
     return true;
   }
-  if (launch.waiting_for > 0) return false;
+  const int handed_over = HandedOver(launch);
+  if (launch.waiting_for > handed_over) return false;
   if (!launch.claimed) Claim(launch);
   for (const BufferRef& buffer : launch.donated) {
     if (!Store::unread(buffer)) Wait(launch, &Store::WhenUnread, buffer);
   }
-  if (launch.waiting_for > 0) return false;
+  if (launch.waiting_for > handed_over) return false;
   if (program.has_collectives && collective_running_) {
     held_back_.push_back(program.devices.front());
     return false;
   }
   Start(launch);
   return true;
+}
+
+bool LaunchQueue::IsNext(const Entry& launch) const {
+  return std::all_of(launch.program->devices.begin(), launch.program->devices.end(), [&](int device) {
+    if (executing_[device] || gangs_executing_[device] >= (launch.is_gang() ? gangs_ahead_ : 1)) return false;
+    if (queues_[device].front() == &launch) return true;
+    const auto candidates = Candidates(device);
+    return std::find(candidates.begin(), candidates.end(), &launch) != candidates.end();
+  });
+}
+
+int LaunchQueue::HandedOver(const Entry& launch) {
+  if (!launch.is_gang() || launch.waiting_for == 0) return 0;
+  return static_cast<int>(
+      std::count_if(launch.arguments.begin(), launch.arguments.end(),
+                    [](const BufferRef& argument) { return argument->promised() && argument->handed_over(); }));
 }
 
 absl::Status LaunchQueue::ErrorOf(const Entry& launch) const {
@@ -202,7 +215,14 @@ void LaunchQueue::Start(Entry& launch) {
   launch.state = Entry::State::kExecuting;
   launch.started = context_.now;
   if (launch.program->has_collectives) collective_running_ = true;
-  for (int device : launch.program->devices) executing_[device] = true;
+  for (int device : launch.program->devices) {
+    if (!launch.is_gang()) {
+      executing_[device] = true;
+      continue;
+    }
+    ++gangs_executing_[device];
+    dirty_.push_back(device);  // the next one may follow at once
+  }
   ExecuteRequest request;
   request.launch = launch.key;
   request.program = launch.program->key;
@@ -213,7 +233,10 @@ void LaunchQueue::Start(Entry& launch) {
     if (!argument->ready() && argument->origin() != 0) launch.awaited.push_back(argument->origin());
   }
   request.outputs.reserve(launch.outputs.size());
-  for (const BufferRef& output : launch.outputs) request.outputs.push_back(output->key());
+  for (const BufferRef& output : launch.outputs) {
+    request.outputs.push_back(output->key());
+    if (launch.is_gang()) context_.store.HandOver(output);
+  }
   request.options = std::move(launch.options);
   context_.out->Execute(std::move(request));
 }
@@ -253,7 +276,13 @@ void LaunchQueue::Leave(Entry& launch) {
   for (int device : launch.program->devices) {
     std::deque<Entry*>& queue = queues_[device];
     queue.erase(std::find(queue.begin(), queue.end(), &launch));
-    if (launch.state == Entry::State::kExecuting) executing_[device] = false;
+    if (launch.state == Entry::State::kExecuting) {
+      if (launch.is_gang()) {
+        --gangs_executing_[device];
+      } else {
+        executing_[device] = false;
+      }
+    }
     dirty_.push_back(device);
   }
 }

@@ -10,7 +10,10 @@
 //
 // A gang's launch is this worker's part of one that has devices on other workers too. Its devices wait for one another
 // inside the plugin, each on its own thread, so all workers must start gangs in the same order: that of the controller,
-// which no stuck launch makes them leave. How it ends is told to the collectives engine, which ends it on the others.
+// which no stuck launch makes them leave. A few are handed over before the first has returned, each device's thread
+// taking one after the other: the outputs of one may be arguments of the next before this core has heard of them, so
+// that no thread waits for the core between two steps of a loop. How a launch ends is told to the collectives engine,
+// which ends it on the others.
 //
 // One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads,
 // and a second one could hold the threads that the first still needs.
@@ -41,8 +44,14 @@ namespace causeway::worker {
 
 class LaunchQueue {
  public:
-  LaunchQueue(Context& context, Programs& programs)
-      : context_(context), programs_(programs), queues_(context.devices), executing_(context.devices, false) {}
+  // At most `gangs_ahead` gangs' launches are given to a device's thread before the first of them has returned.
+  LaunchQueue(Context& context, Programs& programs, int gangs_ahead)
+      : context_(context),
+        programs_(programs),
+        gangs_ahead_(gangs_ahead),
+        queues_(context.devices),
+        executing_(context.devices, false),
+        gangs_executing_(context.devices, 0) {}
 
   // The outputs exist from now on; the arguments are those that have their names now.
   void Launch(const proto::Launch& message);
@@ -112,6 +121,12 @@ class LaunchQueue {
   void Capture(Entry& launch, const proto::Launch& message);
   void Claim(Entry& launch);
   bool TryStart(Entry& launch);
+
+  // It may be given to the threads of all its devices now, as far as other launches are concerned.
+  bool IsNext(const Entry& launch) const;
+
+  // How many of its arguments are promised only, but will be there when its turn comes.
+  static int HandedOver(const Entry& launch);
   absl::Status ErrorOf(const Entry& launch) const;
   void Start(Entry& launch);
   void Wait(Entry& launch, void (Store::*when)(const BufferRef&, Continuation), const BufferRef& buffer);
@@ -125,11 +140,13 @@ class LaunchQueue {
 
   Context& context_;
   Programs& programs_;
+  const int gangs_ahead_;
   uint64_t last_key_ = 0;
   absl::flat_hash_map<LaunchKey, std::unique_ptr<Entry>> launches_;
   std::vector<std::deque<Entry*>> queues_;  // by device: launches that the plugin has not taken
-  std::vector<bool> executing_;             // by device: the plugin is being given a launch
-  std::deque<int> dirty_;                   // devices where a launch may be able to start
+  std::vector<bool> executing_;             // by device: the plugin is being given a launch, that is no gang's
+  std::vector<int> gangs_executing_;  // by device: gangs' launches that its thread was given and that have not returned
+  std::deque<int> dirty_;             // devices where a launch may be able to start
   bool collective_running_ = false;
   std::vector<int> held_back_;  // devices whose head waits for that
   // What the latest launches failed of, the first origin by their own: the plugin gives the error of an argument to the

@@ -63,12 +63,14 @@ absl::Status Programs::ReadDevices(const proto::Compile& request, const Context&
   auto gang = std::make_shared<collectives::Gang>();
   gang->self = context.self;
   if (request.gang().workers_size() > kMaxGangDevices ||
-      request.gang().islands_size() != request.gang().workers_size()) {
+      request.gang().islands_size() != request.gang().workers_size() ||
+      (!request.gang().machines().empty() && request.gang().machines_size() != request.gang().workers_size())) {
     return absl::InvalidArgumentError("a gang of too many devices, or with devices of unknown islands");
   }
   for (int i = 0; i < request.gang().workers_size(); ++i) {
     gang->workers.push_back(WorkerId{request.gang().workers(i)});
     gang->islands.push_back(request.gang().islands(i));
+    if (!request.gang().machines().empty()) gang->machines.push_back(request.gang().machines(i));
     if (gang->workers.back() == context.self) program.shards.push_back(i);
   }
   if (program.shards.size() != program.devices.size()) {

@@ -3,9 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <optional>
 #include <random>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -30,6 +34,29 @@ namespace {
 constexpr int kCompileThreads = 2;
 constexpr int kCopyThreads = 2;
 
+// Enough that a device's thread never runs dry in a loop, few enough that nobody else waits long.
+constexpr int kGangsAhead = 4;
+
+CoreOptions Core(CoreOptions options) {
+  options.gangs_ahead = kGangsAhead;
+  return options;
+}
+
+// The same for all processes that may be able to read one another's memory: of one boot of one machine, with the same
+// process ids, and without a network between them that somebody has put there (so that who lays cables inside one
+// machine, as tests do, has them used). Empty where the system does not say.
+std::string MachineName() {
+  std::ifstream boot("/proc/sys/kernel/random/boot_id");
+  std::string name;
+  std::getline(boot, name);
+  std::error_code error;
+  for (const char* space : {"pid", "net"}) {
+    absl::StrAppend(&name, " ", std::filesystem::read_symlink(absl::StrCat("/proc/self/ns/", space), error).string());
+    if (error) return "";
+  }
+  return name;
+}
+
 proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options) {
   proto::Hello hello = runtime.Describe();
   hello.set_version(kControlVersion);
@@ -38,6 +65,7 @@ proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options
   hello.set_host(options.host);
   hello.set_token(options.token);
   hello.set_data_address(options.data_address);
+  hello.set_machine(MachineName());
   hello.set_pid(getpid());
   hello.set_process(std::max<uint64_t>(1, (uint64_t{std::random_device{}()} << 32) | std::random_device{}()));
   return hello;
@@ -75,15 +103,26 @@ struct RunningLaunch {
   std::optional<absl::Status> finished ABSL_GUARDED_BY(mu);
 };
 
+struct RunningGang;
+
+// An argument of a gang's launch: a buffer, or what an earlier launch of a gang will have made on the same device by
+// the time it is needed, as the device's thread runs one after the other.
+struct GangArgument {
+  std::shared_ptr<DeviceBuffer> buffer;
+  std::shared_ptr<RunningGang> from;
+  size_t place = 0;   // among the devices of `from`
+  size_t output = 0;  // of it
+};
+
 // The same for a gang's launch, which each device begins and ends by itself.
 struct RunningGang {
-  RunningGang(ExecuteRequest r, std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> a)
+  RunningGang(ExecuteRequest r, std::vector<std::vector<GangArgument>> a)
       : request(std::move(r)), arguments(std::move(a)), executing(arguments.size()), running(arguments.size()) {
     outputs.resize(arguments.size());
   }
 
   const ExecuteRequest request;
-  const std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> arguments;
+  std::vector<std::vector<GangArgument>> arguments;  // by device; each row of that device's thread
   Mutex mu;
   size_t executing ABSL_GUARDED_BY(mu);  // devices whose Execute has not returned
   size_t running ABSL_GUARDED_BY(mu);    // that have not finished
@@ -92,6 +131,26 @@ struct RunningGang {
   absl::Status status ABSL_GUARDED_BY(mu);    // the first error
   std::vector<std::vector<std::shared_ptr<DeviceBuffer>>> outputs ABSL_GUARDED_BY(mu);
 };
+
+// The buffers of a device's arguments, which are not held any longer than that.
+absl::StatusOr<std::vector<std::shared_ptr<DeviceBuffer>>> Resolve(std::vector<GangArgument> arguments) {
+  std::vector<std::shared_ptr<DeviceBuffer>> buffers;
+  buffers.reserve(arguments.size());
+  for (GangArgument& argument : arguments) {
+    if (argument.from == nullptr) {
+      buffers.push_back(std::move(argument.buffer));
+      continue;
+    }
+    RunningGang& from = *argument.from;
+    MutexLock lock(&from.mu);
+    if (argument.output >= from.outputs[argument.place].size()) {
+      return from.status.ok() ? absl::InternalError("a launch comes before the one that makes its arguments")
+                              : from.status;
+    }
+    buffers.push_back(from.outputs[argument.place][argument.output]);
+  }
+  return buffers;
+}
 
 }  // namespace
 
@@ -158,7 +217,7 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   bool MayRunHere(const LoadedProgram& loaded) const;
 
   void RunLaunch(ExecuteRequest request, LoadedProgram& loaded, const Arguments& arguments);
-  void ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded, Arguments arguments);
+  void ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded);
   void RunOnDevice(const std::shared_ptr<RunningGang>& running, DeviceProgram& program, size_t place);
   void TellOfGang(const std::shared_ptr<RunningGang>& running);
   absl::StatusOr<std::vector<int64_t>> KeepOutputs(const std::vector<BufferKey>& keys,
@@ -178,6 +237,7 @@ class WorkerShell::Impl final : public WorkerActions, public LinkUser {
   // What the core's keys stand for. Of the strand, as all up to the pools.
   std::shared_ptr<Link> link_;
   absl::flat_hash_map<BufferKey, std::shared_ptr<DeviceBuffer>> buffers_;
+  absl::flat_hash_map<BufferKey, GangArgument> promised_;  // outputs of gangs' launches that have not returned
   absl::flat_hash_map<HostKey, std::shared_ptr<HostBlock>> hosts_;
   absl::flat_hash_map<ProgramKey, std::shared_ptr<LoadedProgram>> programs_;
   absl::flat_hash_map<StreamKey, StreamName> streams_;
@@ -198,7 +258,7 @@ WorkerShell::Impl::Impl(DeviceRuntime& runtime, DataPlane& plane, Dial dial, con
       clock_(clock),
       options_(std::move(options)),
       engine_(plane),
-      core_(options_.core, MakeHello(runtime_, options_)) {
+      core_(Core(options_.core), MakeHello(runtime_, options_)) {
   for (int device = 0; device < runtime_.Describe().devices_size(); ++device) {
     dispatch_.push_back(std::make_unique<TaskPool>(absl::StrCat("cw-device", device), 1));
   }
@@ -356,13 +416,13 @@ proto::QueryDone WorkerShell::Impl::Answer(const proto::Query& query, DeviceProg
 
 void WorkerShell::Impl::Execute(ExecuteRequest request) {
   std::shared_ptr<LoadedProgram> loaded = programs_.at(request.program);
-  const size_t devices = loaded->gang.empty() ? loaded->program->devices().size() : loaded->gang.size();
+  if (!loaded->gang.empty()) return ExecuteGang(std::move(request), loaded);
+  const size_t devices = loaded->program->devices().size();
   const size_t parameters = request.arguments.size() / devices;
   Arguments arguments(devices);
   for (size_t i = 0; i < request.arguments.size(); ++i) {
     arguments[i / parameters].push_back(buffers_.at(request.arguments[i]));
   }
-  if (!loaded->gang.empty()) return ExecuteGang(std::move(request), loaded, std::move(arguments));
   if (MayRunHere(*loaded)) return RunLaunch(std::move(request), *loaded, arguments);
   TaskPool& thread = *dispatch_[request.thread_device];
   thread.Add(in_flight_.Track(
@@ -405,11 +465,23 @@ void WorkerShell::Impl::RunLaunch(ExecuteRequest request, LoadedProgram& loaded,
 
 // ---------------------------------------------------------------- launches of gangs
 
-void WorkerShell::Impl::ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded,
-                                    Arguments arguments) {
+void WorkerShell::Impl::ExecuteGang(ExecuteRequest request, const std::shared_ptr<LoadedProgram>& loaded) {
   request.options.collectives = &engine_;
+  const size_t devices = loaded->gang.size();
+  std::vector<std::vector<GangArgument>> arguments(devices);
+  const size_t parameters = request.arguments.size() / devices;
+  for (size_t i = 0; i < request.arguments.size(); ++i) {
+    const auto promised = promised_.find(request.arguments[i]);
+    arguments[i / parameters].push_back(
+        promised != promised_.end() ? promised->second : GangArgument{buffers_.at(request.arguments[i]), nullptr});
+  }
   const auto running = std::make_shared<RunningGang>(std::move(request), std::move(arguments));
-  for (size_t i = 0; i < loaded->gang.size(); ++i) {
+  const std::vector<BufferKey>& keys = running->request.outputs;
+  const size_t outputs = keys.size() / devices;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    promised_[keys[i]] = GangArgument{nullptr, running, i / outputs, i % outputs};
+  }
+  for (size_t i = 0; i < devices; ++i) {
     dispatch_[loaded->gang[i]->devices().front()]->Add(
         in_flight_.Track([this, running, loaded, i] { RunOnDevice(running, *loaded->gang[i], i); }));
   }
@@ -420,16 +492,21 @@ void WorkerShell::Impl::RunOnDevice(const std::shared_ptr<RunningGang>& running,
   const auto failed = [this, number = running->request.options.launch](const absl::Status& why) {
     engine_.Abort(number, why);
   };
-  absl::StatusOr<Execution> execution = runtime_.Execute(program, {running->arguments[place]}, running->request.options,
-                                                         in_flight_.Track([this, failed, running](absl::Status status) {
-                                                           if (!status.ok()) failed(status);
-                                                           {
-                                                             MutexLock lock(&running->mu);
-                                                             running->status.Update(status);
-                                                             --running->running;
-                                                           }
-                                                           TellOfGang(running);
-                                                         }));
+  absl::StatusOr<Execution> execution = absl::CancelledError();
+  if (auto arguments = Resolve(std::move(running->arguments[place])); !arguments.ok()) {
+    execution = arguments.status();
+  } else {
+    execution = runtime_.Execute(program, {*std::move(arguments)}, running->request.options,
+                                 in_flight_.Track([this, failed, running](absl::Status status) {
+                                   if (!status.ok()) failed(status);
+                                   {
+                                     MutexLock lock(&running->mu);
+                                     running->status.Update(status);
+                                     --running->running;
+                                   }
+                                   TellOfGang(running);
+                                 }));
+  }
   if (!execution.ok()) failed(execution.status());
   {
     MutexLock lock(&running->mu);
@@ -459,7 +536,7 @@ void WorkerShell::Impl::TellOfGang(const std::shared_ptr<RunningGang>& running) 
     if (running->refused) {
       execution = running->status;
     } else if (returns) {
-      execution->outputs = std::move(running->outputs);
+      execution->outputs = running->outputs;
     }
   }
   if (!returns) {
@@ -467,6 +544,7 @@ void WorkerShell::Impl::TellOfGang(const std::shared_ptr<RunningGang>& running) 
     return;
   }
   strand_.Run([this, running, launch, execution = std::move(execution), finished = std::move(finished)]() mutable {
+    for (BufferKey key : running->request.outputs) promised_.erase(key);
     Handle(ExecuteReturned{launch, KeepOutputs(running->request.outputs, std::move(execution)), std::move(finished)});
   });
 }

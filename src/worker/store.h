@@ -58,6 +58,10 @@ class Buffer {
   bool failed() const { return state_ == State::kFailed; }
   uint64_t origin() const { return origin_; }
 
+  // Its device's own thread is to make it, ahead of all that it is given later: what is given to that thread may take
+  // it, though it is still only promised.
+  bool handed_over() const { return handed_over_; }
+
   // Why it failed. OK in every other state.
   const absl::Status& error() const { return error_; }
 
@@ -72,6 +76,7 @@ class Buffer {
   const int device_;
   const uint64_t origin_;  // of its making, for the error that it may become
   State state_ = State::kPromised;
+  bool handed_over_ = false;
   bool in_memory_ = false;  // counted in the accounts
   bool taken_ = false;      // a launch has consumed it; it may not have been computed by then
   bool donated_ = false;    // a launch that is queued or has run takes it: no name reaches it any more
@@ -101,6 +106,9 @@ class Store {
 
   // The device runtime has made it, of `bytes` bytes. Where it has failed meanwhile, the memory goes back at once.
   void Place(const BufferRef& buffer, int64_t bytes);
+
+  // Its device's thread makes it next.
+  void HandOver(const BufferRef& buffer) { buffer->handed_over_ = true; }
 
   // It is computed.
   void SetReady(const BufferRef& buffer);

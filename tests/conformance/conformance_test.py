@@ -14,7 +14,7 @@ from conformance.limits import Limit
 from conformance.progress import Board
 from conformance.run import FILES
 from conformance.session import Outcome, Selection, Stopped, run
-from conformance.suite import REPOSITORY, Side, SuiteError, unpack
+from conformance.suite import CAUSEWAY, REPOSITORY, Side, SuiteError, causeway, unpack
 
 PASSED = Outcome("passed")
 FAILED = Outcome("failed", error="ValueError: no such thing")
@@ -184,13 +184,30 @@ def test_only_failed_runs_again_what_did_not_pass_and_keeps_the_rest(suite, monk
     assert both() == ([f"causeway {name}" for name in names], [])  # the yardstick was kept
 
 
+def test_a_cluster_of_another_size_keeps_results_of_its_own():
+    assert causeway().name == CAUSEWAY.name == "causeway"
+    wide = causeway(hosts=4, devices=2)
+    assert wide.name == "causeway-1x4x2"
+    assert wide.settings["CAUSEWAY_HOSTS"] == "4"
+    with pytest.raises(SuiteError, match="are not 8 devices"):
+        causeway(hosts=4)
+
+
+SPMD_FILES = ("shard_map_test", "pjit_test", "pmap_test", "array_test", "multi_device_test")
+
+
 @pytest.mark.skipif(not (REPOSITORY / "build/release").is_dir(), reason="needs the release build: make build")
-def test_a_few_of_jaxs_own_tests_pass_through_causeway():
-    command = [sys.executable, Path(__file__).with_name("run.py"), "--quick"]
+@pytest.mark.parametrize(
+    ("cluster", "files"),
+    [((), FILES), (("--hosts", "4", "--devices", "2"), SPMD_FILES)],
+    ids=["one worker", "four workers"],
+)
+def test_a_few_of_jaxs_own_tests_pass_through_causeway(cluster, files):
+    command = [sys.executable, Path(__file__).with_name("run.py"), "--quick", *cluster, "--files", *files]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
     word, _, result = ran.stdout.splitlines()[-1].partition(" ")
     assert word == "RESULT"
     result = json.loads(result)
     assert result["failed"] == 0, ran.stdout[-4000:]
-    assert set(result["files"]) == set(FILES)
+    assert set(result["files"]) == set(files)

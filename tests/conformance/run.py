@@ -4,6 +4,8 @@
     python tests/conformance/run.py --files dtypes_test      others
     python tests/conformance/run.py --quick                  a few tests of each file, in about a minute
     python tests/conformance/run.py --only-failed            again what failed when the files ran last
+    python tests/conformance/run.py --hosts 4 --devices 2 --files shard_map_test pjit_test pmap_test
+                                                             on a cluster of 4 workers, over which programs lie
     CAUSEWAY_ADDRESS=grpc://HOST:PORT python tests/...       a cluster that runs already (it needs 8 devices)
 
 Exit status: 0 if at least 98 % of what passes on stock and the client can do passes here; 1 if less; 2 if it could not
@@ -24,7 +26,7 @@ from conformance import limits, report
 from conformance.progress import Board
 from conformance.runs import Runs
 from conformance.session import Outcome, Selection
-from conformance.suite import BUILD, SuiteError, unpack
+from conformance.suite import BUILD, DEVICES, SuiteError, causeway, unpack
 
 FILES = (
     "array_test",
@@ -50,9 +52,10 @@ FAILURES = BUILD / "failures.txt"
 
 def selections(options: argparse.Namespace, root: Path) -> list[Selection]:
     """Returns what the command line asks for, one selection for each pytest process."""
-    if options.quick:
-        return [Selection("quick", [f"tests/{name}" for name in QUICK.read_text(encoding="utf-8").splitlines()])]
     stems = [Path(name).name.removesuffix(".py") for name in options.files]
+    if options.quick:
+        names = QUICK.read_text(encoding="utf-8").splitlines()
+        return [Selection("quick", [f"tests/{name}" for name in names if name.partition(".py")[0] in stems])]
     for stem in stems:
         if not (root / "tests" / f"{stem}.py").exists():
             raise SuiteError(f"no file tests/{stem}.py among JAX's tests; see {root / 'tests'}")
@@ -91,7 +94,10 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="tests/conformance/run.py"
     )
     parser.add_argument("--files", nargs="+", default=FILES, metavar="FILE", help=f"default: {' '.join(FILES)}")
-    parser.add_argument("--quick", action="store_true", help="only the tests that quick.txt names")
+    parser.add_argument("--quick", action="store_true", help="only those of their tests that quick.txt names")
+    parser.add_argument("--islands", type=int, default=1, metavar="N", help="of Causeway's cluster; default: 1")
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="workers in each island; default: 1")
+    parser.add_argument("--devices", type=int, default=DEVICES, metavar="N", help=f"of each worker; default: {DEVICES}")
     parser.add_argument("--rerun-stock", action="store_true", help="do not use the yardstick of an earlier run")
     parser.add_argument(
         "--only-failed", action="store_true", help="here, only what did not pass last time; the rest counts as it did"
@@ -103,9 +109,10 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--jobs wants a positive number")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way no child is left behind
     try:
+        side = causeway(options.islands, options.hosts, options.devices)
         root = unpack()
         known = limits.load()
-        stock, here = Runs(root, Board(), options.jobs).both(
+        stock, here = Runs(root, Board(), options.jobs, side).both(
             selections(options, root), known, rerun_stock=options.rerun_stock, only_failed=options.only_failed
         )
         return 0 if say_results(stock, here, known, options) else 1

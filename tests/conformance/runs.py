@@ -33,12 +33,13 @@ def not_settled(stock: Mapping[str, Outcome], here: Mapping[str, Outcome], known
 
 
 class Runs:
-    """One use of the command."""
+    """One use of the command. `here`: the side that is compared with the yardstick."""
 
-    def __init__(self, root: Path, board: Board, jobs: int):
+    def __init__(self, root: Path, board: Board, jobs: int, here: Side | None = None):
         self._root = root
         self._board = board
         self._jobs = jobs
+        self._causeway = here or CAUSEWAY
         self._stop = threading.Event()
 
     def both(
@@ -53,7 +54,7 @@ class Runs:
         stock = self._each(selections, lambda selection: self._stock(selection, rerun_stock))
 
         def here(selection: Selection) -> Results:
-            earlier = load_results(kept_results(CAUSEWAY, self._root, selection)) if only_failed else None
+            earlier = load_results(kept_results(self._causeway, self._root, selection)) if only_failed else None
             again = None if earlier is None else not_settled(stock[selection.label], earlier, known)
             return self._here(selection, earlier or {}, again)
 
@@ -86,11 +87,11 @@ class Runs:
 
     def _here(self, selection: Selection, earlier: Results, again: list[str] | None) -> Results:
         if again == []:
-            self._board.note(f"{selection.label} on {CAUSEWAY.name}: nothing failed when it ran last")
+            self._board.note(f"{selection.label} on {self._causeway.name}: nothing failed when it ran last")
             return earlier
         ids = selection.ids if again is None else [f"tests/{name}" for name in again]
-        results = earlier | self._run(CAUSEWAY, Selection(selection.label, ids))
-        keep_results(kept_results(CAUSEWAY, self._root, selection), results)
+        results = earlier | self._run(self._causeway, Selection(selection.label, ids))
+        keep_results(kept_results(self._causeway, self._root, selection), results)
         return results
 
     def _run(self, side: Side, selection: Selection) -> Results:

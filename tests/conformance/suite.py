@@ -38,17 +38,26 @@ class Side:
 
 STOCK = Side("stock", {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"})
 
-# An embedded cluster, which the package's JAX plugin starts. One worker, so that every program fits on it. JAX's tests
-# choose what to run by the name of the devices' platform: it is "cpu" here too, so both sides choose the same.
-CAUSEWAY = Side(
-    "causeway",
-    {
-        "JAX_PLATFORMS": "causeway",
-        "CAUSEWAY_ISLANDS": "1",
-        "CAUSEWAY_HOSTS": "1",
-        "CAUSEWAY_DEVICES": str(DEVICES),
-    },
-)
+
+def causeway(islands: int = 1, hosts: int = 1, devices: int = DEVICES) -> Side:
+    """An embedded cluster, which the package's JAX plugin starts: by default one worker with all devices; with more of
+    them most programs lie on several.
+
+    JAX's tests choose what to run by the name of the devices' platform: it is "cpu" here too, so both sides choose the
+    same. SuiteError if the cluster would not have as many devices as the yardstick.
+    """
+    if islands * hosts * devices != DEVICES:
+        raise SuiteError(
+            f"{islands} islands x {hosts} hosts x {devices} devices are not {DEVICES} devices, which the yardstick has"
+        )
+    size = {"CAUSEWAY_ISLANDS": islands, "CAUSEWAY_HOSTS": hosts, "CAUSEWAY_DEVICES": devices}
+    name = "causeway" if islands * hosts == 1 else f"causeway-{islands}x{hosts}x{devices}"
+    # Nothing compiled by an earlier run.
+    settings = {"JAX_PLATFORMS": "causeway", "CAUSEWAY_PROGRAM_CACHE": "none"}
+    return Side(name, settings | {variable: str(number) for variable, number in size.items()})
+
+
+CAUSEWAY = causeway()
 
 
 def unpack(archive: Path = ARCHIVE, build: Path = BUILD) -> Path:

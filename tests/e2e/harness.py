@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +56,8 @@ def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key == "CAUSEWAY_BINARY" or not key.startswith(("JAX_", "CAUSEWAY_", "XLA_", "IFRT_", "TF_CPP_"))
+        if key in ("CAUSEWAY_BINARY", "CAUSEWAY_PROGRAM_CACHE")
+        or not key.startswith(("JAX_", "CAUSEWAY_", "XLA_", "IFRT_", "TF_CPP_"))
     }
     return {**kept, "VIRTUAL_ENV": sys.prefix, **(changes or {})}
 
@@ -218,9 +219,11 @@ class Cluster(Process):
 
 
 class Client(Process):
-    """A Python process with JAX on a cluster."""
+    """A Python process with JAX on a cluster. `prefix`: a command that runs it somewhere else."""
 
-    def __init__(self, address: str, folder: Path, name: str = "client", **environment: str) -> None:
+    def __init__(
+        self, address: str, folder: Path, name: str = "client", *, prefix: Sequence[str] = (), **environment: str
+    ) -> None:
         self.name = f"{name}.py"
         commands_read, self._commands = os.pipe()
         self._replies, replies_write = os.pipe()
@@ -229,7 +232,7 @@ class Client(Process):
         if not program.exists():
             program.symlink_to(_HERE / "client_main.py")
         super().__init__(
-            [sys.executable, str(program), str(commands_read), str(replies_write)],
+            [*prefix, sys.executable, str(program), str(commands_read), str(replies_write)],
             folder / f"{name}.log",
             {
                 "JAX_PLATFORMS": "causeway",

@@ -48,7 +48,7 @@ def test_programs_of_every_family_on_four_workers_agree_with_stock_jax() -> None
 
 def outcome(*arrays: np.ndarray, repeatable: bool = True, **changes: object) -> Outcome:
     results = [
-        {"dtype": str(x.dtype), "shape": x.shape, "layout": [], "spec": "P()", "differing": "", **changes}
+        {"dtype": str(x.dtype), "shape": x.shape, "layout": [], "spec": "P()", "unlike": ("", 0.0), **changes}
         for x in arrays
     ]
     return Outcome(
@@ -72,7 +72,8 @@ def test_the_same_agrees() -> None:
         (outcome(NUMBERS[:6]), "shape"),
         (outcome(NUMBERS, spec="P('a')"), "spec"),
         (outcome(NUMBERS, layout=[[0, [[0, 7]]]]), "layout"),
-        (outcome(NUMBERS, differing="the shard is another"), "another"),
+        (outcome(NUMBERS, unlike=("the shard is another", 1e-3)), "another"),
+        (outcome(NUMBERS, unlike=("the shard is another", float("nan"))), "another"),
         (outcome(NUMBERS, repeatable=False), "other bits the second time"),
         (outcome(NUMBERS, NUMBERS), "2 results, on stock 1"),
         (outcome(np.where(NUMBERS > 0, np.float32(np.nan), NUMBERS)), "not finite"),
@@ -85,8 +86,15 @@ def test_what_is_different_is_said(here: Outcome, what: str) -> None:
 
 def test_whole_numbers_have_to_be_equal() -> None:
     many = np.arange(1000)
-    assert value_difference(many, many, "int64", 100.0) == []
-    assert "1 of 1000 numbers differ; at (7,)" in value_difference(many, many + (many == 7), "int64", 100.0)[0]
+    facts = {"tolerance": 100.0, "inputs": ["bfloat16"]}
+    assert value_difference(many, many, "int64", facts) == []
+    assert "1 of 1000 numbers differ; at (7,)" in value_difference(many, many + (many == 7), "int64", facts)[0]
+
+
+def test_copies_may_differ_by_a_rounding_only_where_they_do_on_stock() -> None:
+    here = outcome(NUMBERS, unlike=("the shard is another", 1e-7))
+    assert differences(outcome(NUMBERS), here) == ["result 0: the shard is another, by 1e-07"]
+    assert differences(here, here) == []
 
 
 def test_what_fails_on_stock_is_no_agreement() -> None:

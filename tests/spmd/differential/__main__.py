@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         show(options.seed, numbers)
         return 0
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way no child is left behind
     began = time.monotonic()
 
     def progress(side: str, number: int) -> None:

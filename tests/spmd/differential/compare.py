@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,20 +61,26 @@ def differences(stock: Outcome, here: Outcome) -> list[str]:
             for what in ("dtype", "shape", "spec", "layout")
             if ours[what] != theirs[what]
         ]
-        if ours["differing"]:
-            problems.append(ours["differing"])
+        which, apart = ours["unlike"]
+        if which and not (theirs["unlike"][0] and apart <= allowed(expected, theirs["dtype"], stock.facts)):
+            problems.append(f"{which}, by {apart:.3g}")
         if expected.shape == got.shape and theirs["dtype"] == ours["dtype"]:
-            problems += value_difference(
-                expected, got, theirs["dtype"], stock.facts["tolerance"], stock.facts["inputs"]
-            )
+            problems += value_difference(expected, got, theirs["dtype"], stock.facts)
         found += [f"result {number}: {problem}" for problem in problems]
     return found
 
 
-def value_difference(
-    expected: np.ndarray, got: np.ndarray, dtype: str, tolerance: float, inputs: Sequence[str] = ()
-) -> list[str]:
-    """Says where two arrays differ by more than rounding allows, in the coarsest type of the result and the inputs."""
+def allowed(expected: np.ndarray, dtype: str, facts: Mapping[str, Any]) -> float:
+    """By how much numbers may be apart: some roundings of the largest, in the coarsest type of result and inputs."""
+    if dtype not in _ROUNDING:
+        return 0.0
+    finite = np.abs(expected[np.isfinite(expected)])
+    rounding = max(_ROUNDING.get(name, 0.0) for name in (dtype, *facts["inputs"]))
+    return rounding * facts["tolerance"] * max(1e-6, float(finite.max(initial=0.0)))
+
+
+def value_difference(expected: np.ndarray, got: np.ndarray, dtype: str, facts: Mapping[str, Any]) -> list[str]:
+    """Says where two arrays differ by more than is allowed."""
     if dtype not in _ROUNDING:
         wrong = expected != got
         if not wrong.any():
@@ -88,12 +94,11 @@ def value_difference(
         return []
     wide = np.complex128 if np.iscomplexobj(expected) else np.float64
     apart = np.abs(np.where(finite, got, 0).astype(wide) - np.where(finite, expected, 0).astype(wide))
-    rounding = max(_ROUNDING.get(name, 0.0) for name in (dtype, *inputs))
-    allowed = rounding * tolerance * max(1e-6, float(np.abs(expected[finite]).max()))
-    if apart.max() <= allowed:
+    limit = allowed(expected, dtype, facts)
+    if apart.max() <= limit:
         return []
     at = tuple(int(i) for i in np.unravel_index(np.argmax(apart), apart.shape))
     return [
-        f"{np.sum(apart > allowed)} of {apart.size} numbers are apart, by at most {apart.max():.3g} "
-        f"(allowed {allowed:.3g}); at {at}: {got[at]}, on stock {expected[at]}"
+        f"{np.sum(apart > limit)} of {apart.size} numbers are apart, by at most {apart.max():.3g} "
+        f"(allowed {limit:.3g}); at {at}: {got[at]}, on stock {expected[at]}"
     ]

@@ -49,12 +49,20 @@ def layout(array: jax.Array) -> list[Any]:
     )
 
 
-def differing_shard(array: jax.Array, whole: np.ndarray) -> str:
-    """Copies of the same part on several devices have to be the same, to the bit; says which is not."""
+def unlike_shard(array: jax.Array, whole: np.ndarray) -> tuple[str, float]:
+    """Several devices may have the same part. Says which has something else than `whole`, and by how much at most."""
+    which, most = "", 0.0
     for shard in array.addressable_shards:
-        if np.asarray(shard.data).tobytes() != np.ascontiguousarray(whole[shard.index]).tobytes():
-            return f"the shard {shard.index} on device {jax.devices().index(shard.device)} is another than elsewhere"
-    return ""
+        data, expected = np.asarray(shard.data), whole[shard.index]
+        if data.tobytes() != np.ascontiguousarray(expected).tobytes():
+            wide = np.complex128 if np.iscomplexobj(data) else np.float64
+            apart = float(np.max(np.abs(data.astype(wide) - expected.astype(wide))))
+            if not apart <= most:  # a NaN is worse than any number
+                most = apart
+                which = (
+                    f"the shard {shard.index} on device {jax.devices().index(shard.device)} is another than elsewhere"
+                )
+    return which, most
 
 
 def storable(array: np.ndarray) -> np.ndarray:
@@ -73,7 +81,7 @@ def run(case: Case) -> tuple[list[np.ndarray], dict[str, Any]]:
             "shape": array.shape,
             "layout": layout(array),
             "spec": str(getattr(array.sharding, "spec", "")),
-            "differing": differing_shard(array, whole),
+            "unlike": unlike_shard(array, whole),
         }
         for array, whole in zip(arrays, wholes, strict=True)
     ]
