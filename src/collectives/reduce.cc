@@ -145,14 +145,14 @@ struct Product {
 struct Min {
   template <typename T>
   static T Of(T a, T b) {
-    return (a != a) | (a < b) ? a : b;  // NOLINT(misc-redundant-expression): NaN
+    return ((a != a) | (a < b)) ? a : b;  // NOLINT(misc-redundant-expression): NaN
   }
 };
 
 struct Max {
   template <typename T>
   static T Of(T a, T b) {
-    return (a != a) | (a > b) ? a : b;  // NOLINT(misc-redundant-expression): NaN
+    return ((a != a) | (a > b)) ? a : b;  // NOLINT(misc-redundant-expression): NaN
   }
 };
 
