@@ -60,7 +60,8 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.limits.items = flags.pressure.work_in_flight;
   options.core.limits.host_bytes = flags.pressure.upload_in_flight_bytes;
   options.core.expected_workers = flags.workers;
-  options.core.host_collectives = flags.programs.collectives == "host";
+  if (flags.programs.collectives == "host") options.core.collectives = Collectives::kHost;
+  if (flags.programs.collectives == "plugin") options.core.collectives = Collectives::kPlugin;
   if (flags.programs.cache_directory != "none") options.program_directory = flags.programs.cache_directory;
   options.program_directory_bytes = flags.programs.cache_bytes;
   options.control_address = flags.control_address;

@@ -77,12 +77,11 @@ void AddPrograms(CLI::App& sub, ProgramFlags& flags) {
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
       ->capture_default_str();
-  sub.add_option(
-         "--collectives", flags.collectives,
-         "Who carries out a program's collectives: auto (the plugin within a worker, the workers between them), "
-         "host (always the workers)")
+  sub.add_option("--collectives", flags.collectives,
+                 "Who carries out a program's collectives: auto (the plugin within a worker or --group, else the "
+                 "workers), host (always the workers), plugin (or the program is refused)")
       ->envname("CAUSEWAY_COLLECTIVES")
-      ->check(CLI::IsMember({"auto", "host"}))
+      ->check(CLI::IsMember({"auto", "host", "plugin"}))
       ->capture_default_str();
 }
 

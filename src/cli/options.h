@@ -40,7 +40,7 @@ struct TimeoutFlags {
 struct ProgramFlags {
   std::string cache_directory = DefaultProgramCache();  // "none": nowhere
   int64_t cache_bytes = int64_t{4} << 30;
-  std::string collectives = "auto";  // or "host"
+  std::string collectives = "auto";  // or "host" or "plugin"
 
   static std::string DefaultProgramCache();
 };

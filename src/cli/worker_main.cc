@@ -124,6 +124,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   shell.name = options.name.empty() ? shell.host : options.name;
   shell.island = options.island;
   shell.token = options.token;
+  if (options.nodes > 1) shell.group = options.group;
   shell.data_address = plane->listen_address();
   shell.on_identity = [&plane](WorkerId self) { plane->SetSelf(PeerOf(self)); };
   shell.start_anew = StartAnew;

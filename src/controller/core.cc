@@ -231,7 +231,8 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
     if (e.message.has_hello()) return OnHello(e);
     if (e.message.has_status_request()) return OnStatusRequest(e);
     if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
-    out_->CloseLink(e.link, absl::InvalidArgumentError("the first message must be a Hello or a StatusRequest"));
+    out_->CloseLink(
+        e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest or a KeyValueRequest"));
     return;
   }
   slot->last_heard = now_;

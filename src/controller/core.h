@@ -22,6 +22,10 @@
 
 namespace causeway {
 
+// Who carries out a program's collectives. kAuto: the plugin, where all of the program's devices belong to one worker
+// or to one process group, else the workers. kHost: the workers. kPlugin: the plugin, or the program is refused.
+enum class Collectives { kAuto, kHost, kPlugin };
+
 struct ControllerOptions {
   std::string token;  // workers and tools must show it; empty: none needed
   absl::Duration heartbeat = absl::Seconds(1);
@@ -30,8 +34,7 @@ struct ControllerOptions {
   uint64_t key_seed = 0;     // of the data plane's keys: random when live
   LoadLimits limits;
 
-  // Who carries out the collectives of a program whose devices all belong to one worker. (Of others: the workers.)
-  bool host_collectives = false;
+  Collectives collectives = Collectives::kAuto;
   int64_t program_cache_bytes = int64_t{256} << 20;  // of compiled programs in memory
   bool program_store = false;                        // LookUpProgram and KeepProgram reach further ones
 

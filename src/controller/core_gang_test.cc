@@ -13,6 +13,8 @@ using testing::SizeIs;
 
 class CoreGangTest : public CoreTest {
  protected:
+  using CoreTest::CoreTest;
+
   static proto::ProgramInfo Info() {
     proto::ProgramInfo info;
     info.set_name("f");
@@ -195,6 +197,111 @@ TEST_F(CoreGangTest, AWorkerLostWhileCompilingFailsTheCompile) {
   EXPECT_EQ(out_.compiled.at(asked).status().code(), absl::StatusCode::kDataLoss);
   Compiled(kLinkA, P(1), /*made_it=*/true);  // nobody waits for it
   EXPECT_EQ(core_.Counts().compiles, 0);
+}
+
+// ---------------------------------------------------------------- that the plugins run together
+
+class CorePluginGangTest : public CoreGangTest {
+ protected:
+  using CoreGangTest::CoreGangTest;
+
+  // A worker of a group of two whose plugin numbers its two devices from `first_id` on.
+  void JoinGroup(LinkId link, const std::string& name, const std::string& group, int first_id) {
+    proto::ToController message = HelloFrom(name, "i0", 2);
+    proto::Hello& hello = *message.mutable_hello();
+    hello.set_group(group);
+    for (int i = 0; i < 2; ++i) hello.mutable_devices(i)->set_global_id(first_id + i);
+    Handle(WorkerFrame{link, message, "test"});
+  }
+  void TwoNodes() {
+    JoinGroup(kLinkA, "a", "g", 10);
+    JoinGroup(kLinkB, "b", "g", 20);
+    Open();
+  }
+};
+
+class CoreForcedPluginTest : public CorePluginGangTest {
+ protected:
+  CoreForcedPluginTest() : CorePluginGangTest(LoadLimits{}, Collectives::kPlugin) {}
+};
+
+class CoreForcedHostTest : public CorePluginGangTest {
+ protected:
+  CoreForcedHostTest() : CorePluginGangTest(LoadLimits{}, Collectives::kHost) {}
+};
+
+TEST_F(CorePluginGangTest, EveryWorkerOfAGroupCompilesWithTheNumbersOfAll) {
+  TwoNodes();
+  AskFor(P(1), {DeviceId{3}, DeviceId{1}, DeviceId{0}});
+  const uint64_t asked = ticket_;
+  for (LinkId link : {kLinkA, kLinkB}) {
+    ASSERT_THAT(Compiles(link), SizeIs(1));
+    const proto::Compile compile = Compiles(link)[0].compile();
+    EXPECT_EQ(compile.code(), "code");
+    EXPECT_FALSE(compile.has_portable());
+    EXPECT_THAT(compile.plugin_devices(), ElementsAre(21, 11, 10));
+    EXPECT_THAT(compile.gang().workers(), ElementsAre(1, 0, 0));
+  }
+  EXPECT_THAT(Compiles(kLinkA)[0].compile().devices(), ElementsAre(1, 0));
+  Compiled(kLinkA, P(1), /*made_it=*/false);
+  EXPECT_FALSE(out_.compiled.contains(asked));
+  Compiled(kLinkB, P(1), /*made_it=*/false);
+  ASSERT_TRUE(out_.compiled.contains(asked));
+  ASSERT_TRUE(out_.compiled.at(asked).ok());
+  EXPECT_EQ((*out_.compiled.at(asked))->info.name(), "f");
+}
+
+TEST_F(CorePluginGangTest, ItIsLaunchedOnAllAsAnyGangIs) {
+  TwoNodes();
+  AskFor(P(1), Both());
+  Compiled(kLinkA, P(1), /*made_it=*/false);
+  Compiled(kLinkB, P(1), /*made_it=*/false);
+  Put(A(1), {1, 2});
+  Launch(P(1), A(1), A(2));
+  const uint64_t wait = Wait(A(2));
+  for (LinkId link : {kLinkA, kLinkB}) {
+    ASSERT_THAT(Sent(link, proto::ToWorker::kLaunch), SizeIs(1));
+    LaunchDone(link, Sent(link, proto::ToWorker::kLaunch)[0].launch().number());
+  }
+  EXPECT_TRUE(Answer(wait).ok());
+}
+
+TEST_F(CorePluginGangTest, WorkersOfNoOneGroupCarryOutTheCollectivesThemselves) {
+  JoinGroup(kLinkA, "a", "g", 0);
+  JoinGroup(kLinkB, "b", "h", 2);
+  Open();
+  AskFor(P(1), Both());
+  EXPECT_THAT(Compiles(kLinkA).at(0).compile().plugin_devices(), SizeIs(0));
+  EXPECT_THAT(Compiles(kLinkB), SizeIs(0));
+}
+
+TEST_F(CorePluginGangTest, APluginThatNumbersTwoDevicesAlikeIsNotTakenForOneClient) {
+  JoinGroup(kLinkA, "a", "g", 0);
+  JoinGroup(kLinkB, "b", "g", -1);
+  Open();
+  AskFor(P(1), {DeviceId{0}, DeviceId{3}});
+  EXPECT_THAT(Compiles(kLinkA).at(0).compile().plugin_devices(), SizeIs(0));
+}
+
+TEST_F(CoreForcedPluginTest, ProgramsOfWorkersWithoutAGroupAreRefusedWithTheCure) {
+  TwoWorkers();
+  AskFor(P(1), Both());
+  ASSERT_TRUE(out_.compiled.contains(ticket_));
+  const absl::Status status = out_.compiled.at(ticket_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--group"));
+  EXPECT_EQ(core_.Counts().compiles, 0);
+  EXPECT_EQ(core_.Counts().programs, 0);
+  Compile(P(2), {0}, kLinkA);
+  EXPECT_NE(core_.FindProgram(P(2)), nullptr);
+}
+
+TEST_F(CoreForcedHostTest, AGroupsPluginsAreNotAsked) {
+  TwoNodes();
+  AskFor(P(1), Both());
+  EXPECT_THAT(Compiles(kLinkA).at(0).compile().plugin_devices(), SizeIs(0));
+  AskFor(P(2), {DeviceId{0}, DeviceId{1}});
+  EXPECT_TRUE(Compiles(kLinkA).at(1).compile().has_gang());
 }
 
 }  // namespace

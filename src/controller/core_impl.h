@@ -104,9 +104,10 @@ class ControllerCore::Impl {
 
   struct PendingCompile {
     RequestHeader request;
-    int waiting_for = 0;    // workers that still have to say that they have it; 0: for the program store
-    bool cached = false;    // what they load was compiled for somebody else, some time ago
-    absl::Status unusable;  // that it cannot be loaded, as one of them says
+    proto::ProgramInfo info;  // of a program that several plugins run together
+    int waiting_for = 0;      // workers that still have to say that they have it; 0: for the program store
+    bool cached = false;      // what they load was compiled for somebody else, some time ago
+    absl::Status unusable;    // that it cannot be loaded, as one of them says
   };
   struct PendingFetch {
     RequestHeader request;
@@ -194,6 +195,9 @@ class ControllerCore::Impl {
   bool IsTold(const Program& program) const;
   absl::Status CheckAlive(const Placement& placement) const;
   void DropFromWorkers(const Program& program);
+  // The plugin's number of each of the program's devices, where all its workers' plugins know of one another; else
+  // FAILED_PRECONDITION, with the cure.
+  absl::StatusOr<std::vector<int32_t>> PluginDevices(const Placement& placement) const;
   proto::Gang GangOf(const std::vector<DeviceId>& devices) const;
   // The compiler of one of the gang's workers is to make it.
   void CompileForGang(Program& program, PendingCompile& pending);

@@ -96,8 +96,19 @@ void ControllerCore::Impl::On(CompileProgram& e) {
   program.view = std::move(view);
   PendingCompile& pending = compiles_[e.program];
   pending.request = e.request;
-  const bool gang =
-      program.placement->workers.size() > 1 || (options_.host_collectives && program.view->devices.size() > 1);
+  const bool host = options_.collectives == Collectives::kHost;
+  const bool gang = program.placement->workers.size() > 1 || (host && program.view->devices.size() > 1);
+  if (gang && !host) {
+    absl::StatusOr<std::vector<int32_t>> ids = PluginDevices(*program.placement);
+    if (ids.ok()) {
+      // Every plugin compiles it: it has to know who meets whom.
+      program.gang = std::make_shared<const proto::Gang>(GangOf(program.view->devices));
+      program.compile.mutable_plugin_devices()->Add(ids->begin(), ids->end());
+      pending.waiting_for = static_cast<int>(program.placement->workers.size());
+      return TellProgram(program);
+    }
+    if (options_.collectives == Collectives::kPlugin) return EndCompile(e.program, ids.status());
+  }
   if (!gang) {
     pending.waiting_for = 1;
     return TellProgram(program);
@@ -112,6 +123,30 @@ void ControllerCore::Impl::On(CompileProgram& e) {
   }
   if (options_.program_store) return out_->LookUpProgram(e.program, program.cache_key);
   CompileForGang(program, pending);
+}
+
+absl::StatusOr<std::vector<int32_t>> ControllerCore::Impl::PluginDevices(const Placement& placement) const {
+  const proto::Hello& first = cluster_.slot(placement.workers.front()).hello;
+  for (WorkerId worker : placement.workers) {
+    const proto::Hello& hello = cluster_.slot(worker).hello;
+    if (!hello.group().empty() && hello.group() == first.group()) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the plugins of workers ", first.name(), " and ", hello.name(),
+        " do not know of one another, so that no program of theirs runs on both: start the workers with one --group, "
+        "or let them carry out its collectives (--collectives auto)"));
+  }
+  std::vector<int32_t> ids;
+  std::set<int32_t> seen;
+  for (DeviceId device : placement.devices) {
+    const Cluster::Place& place = *cluster_.Find(device);
+    const proto::Hello& hello = cluster_.slot(place.worker).hello;
+    ids.push_back(hello.devices(place.local_index).global_id());
+    if (seen.insert(ids.back()).second) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the plugin ", hello.plugin(), " numbers two devices of process group ", hello.group(), " ", ids.back(),
+        ": it makes no client of several processes; let the workers carry out collectives (--collectives auto)"));
+  }
+  return ids;
 }
 
 proto::Gang ControllerCore::Impl::GangOf(const std::vector<DeviceId>& devices) const {
@@ -210,7 +245,9 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
     pending.unusable.Update(status);
   }
   program.compile_us = std::max(program.compile_us, compiled.compile_us());
-  if (program.is_gang() && program.portable == nullptr) {
+  const bool by_plugin = program.compile.plugin_devices_size() > 0;
+  if (by_plugin && place == 0) pending.info = compiled.info();
+  if (program.is_gang() && !by_plugin && program.portable == nullptr) {
     if (!compiled.has_portable()) {
       return EndCompile(id, absl::InternalError(absl::StrCat(cluster_.slot(worker).Describe(),
                                                              " has compiled a gang's program, but not given it")));
@@ -226,7 +263,11 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
     return CompileAfterAll(program, pending);
   }
   auto view = std::make_shared<ProgramView>(*program.view);
-  view->info = program.is_gang() ? program.portable->info() : compiled.info();
+  if (by_plugin) {
+    view->info = std::move(pending.info);
+  } else {
+    view->info = program.is_gang() ? program.portable->info() : compiled.info();
+  }
   auto outputs = OutputSpecs(view->info, view->devices);
   if (!outputs.ok()) return EndCompile(id, outputs.status());
   view->outputs = *std::move(outputs);

@@ -86,8 +86,9 @@ inline ProgramId P(uint64_t n, SessionId session = kSession) { return MakeProgra
 
 class CoreTest : public ::testing::Test {
  protected:
-  explicit CoreTest(const LoadLimits& limits = {})
-      : core_(ControllerOptions{.token = "secret", .data_address = "unix:/data", .limits = limits}) {}
+  explicit CoreTest(const LoadLimits& limits = {}, Collectives collectives = Collectives::kAuto)
+      : core_(ControllerOptions{
+            .token = "secret", .data_address = "unix:/data", .limits = limits, .collectives = collectives}) {}
 
   void Handle(Event event) { core_.Handle(std::move(event), now_, out_); }
 

@@ -9,10 +9,19 @@ namespace causeway {
 
 absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& devices,
                            xla::CompileOptionsProto& options) {
+  std::vector<int> ids;
+  for (int local : devices) {
+    RETURN_IF_ERROR(client.CheckDevice(local));
+    ids.push_back(client.device(local).id);
+  }
+  return AssignGlobalDevices(ids, options);
+}
+
+absl::Status AssignGlobalDevices(const std::vector<int>& ids, xla::CompileOptionsProto& options) {
   xla::ExecutableBuildOptionsProto& build = *options.mutable_executable_build_options();
   const int64_t replicas = std::max<int64_t>(build.num_replicas(), 1);
   const int64_t partitions = std::max<int64_t>(build.num_partitions(), 1);
-  const auto count = static_cast<int64_t>(devices.size());
+  const auto count = static_cast<int64_t>(ids.size());
   if (replicas > count || partitions > count || replicas * partitions != count) {
     return absl::InvalidArgumentError(
         absl::StrCat("a program of ", replicas, " x ", partitions, " (replicas x partitions) for ", count, " devices"));
@@ -24,9 +33,7 @@ absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& dev
   for (int64_t partition = 0; partition < partitions; ++partition) {
     auto& computation = *assignment.add_computation_devices();
     for (int64_t replica = 0; replica < replicas; ++replica) {
-      const int local = devices[replica * partitions + partition];
-      RETURN_IF_ERROR(client.CheckDevice(local));
-      computation.add_replica_device_ids(client.device(local).id);
+      computation.add_replica_device_ids(ids[replica * partitions + partition]);
     }
   }
   // The assignment says it all: an ordinal would name a device of the client's numbering, and a portable executable has

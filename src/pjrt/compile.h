@@ -17,6 +17,9 @@
 
 namespace causeway {
 
+// The same, with the plugin's own numbers of devices, of which not all need be here.
+absl::Status AssignGlobalDevices(const std::vector<int>& ids, xla::CompileOptionsProto& options);
+
 // Gives the options our devices in place of the client's. `devices` is replica-major. INVALID_ARGUMENT where they do
 // not fit the options' replicas and partitions.
 absl::Status AssignDevices(const PjrtClient& client, const std::vector<int>& devices,

@@ -107,6 +107,7 @@ absl::Status PjrtClient::DescribeDevice(PJRT_Device* device) {
   id.device_description = description.device_description;
   RETURN_IF_ERROR(api().Call(api().table().PJRT_DeviceDescription_Id, id));
   ours.id = id.id;
+  described.set_global_id(id.id);
 
   PjrtArgs<PJRT_DeviceDescription_Kind_Args> kind;
   kind.device_description = description.device_description;

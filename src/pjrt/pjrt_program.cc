@@ -36,12 +36,14 @@ absl::StatusOr<std::shared_ptr<PjrtProgram>> PjrtProgram::Compile(const PjrtClie
   if (!options.ParseFromString(request.options)) {
     return absl::InvalidArgumentError("the compile options are no xla.CompileOptionsProto");
   }
-  RETURN_IF_ERROR(AssignDevices(client, request.devices, options));
+  const bool alone = request.global_devices.empty();
+  RETURN_IF_ERROR(alone ? AssignDevices(client, request.devices, options)
+                        : AssignGlobalDevices(request.global_devices, options));
   ASSIGN_OR_RETURN(PjrtLoadedExecutableHandle loaded, CompileCode(client, request.format, request.code, options));
   std::shared_ptr<PjrtProgram> compiled(new PjrtProgram(client, std::move(loaded), request.devices));
   RETURN_IF_ERROR(compiled->GetExecutable());
   RETURN_IF_ERROR(compiled->CheckDeviceOrder(client));
-  RETURN_IF_ERROR(compiled->Describe(client, options.parameter_is_tupled_arguments()));
+  RETURN_IF_ERROR(compiled->Describe(client, options.parameter_is_tupled_arguments(), alone));
   return compiled;
 }
 
@@ -80,7 +82,7 @@ absl::StatusOr<proto::PortableProgram> PjrtProgram::CompilePortable(const PjrtCl
   ASSIGN_OR_RETURN(PjrtLoadedExecutableHandle loaded, CompileCode(client, "hlo", module.SerializeAsString(), options));
   PjrtProgram program(client, std::move(loaded), {0});
   RETURN_IF_ERROR(program.GetExecutable());
-  RETURN_IF_ERROR(program.Describe(client, options.parameter_is_tupled_arguments()));
+  RETURN_IF_ERROR(program.Describe(client, options.parameter_is_tupled_arguments(), /*alone=*/true));
   SetShardings(shardings, program.info_);
   *portable.mutable_info() = program.info_;
   ASSIGN_OR_RETURN(*portable.mutable_executable(), program.Serialize());
@@ -144,7 +146,7 @@ absl::Status PjrtProgram::GetExecutable() {
   return absl::OkStatus();
 }
 
-absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_arguments) {
+absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_arguments, bool alone) {
   PjrtArgs<PJRT_Executable_NumOutputs_Args> outputs;
   outputs.executable = executable_.get();
   RETURN_IF_ERROR(api_.Call(api_.table().PJRT_Executable_NumOutputs, outputs));
@@ -155,7 +157,7 @@ absl::Status PjrtProgram::Describe(const PjrtClient& client, bool tupled_argumen
   }
   ASSIGN_OR_RETURN(const xla::HloModuleProto module, OptimizedModule());
   info_ = DescribeModule(module, tupled_arguments, static_cast<int>(outputs.num_outputs));
-  if (devices_.size() == 1) info_.set_has_collectives(false);  // one device has nobody to meet
+  if (alone && devices_.size() == 1) info_.set_has_collectives(false);  // one device has nobody to meet
   RETURN_IF_ERROR(DescribeOutputs());
   DescribeMemoryKinds(client);
   DescribeSizes();

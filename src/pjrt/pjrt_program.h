@@ -67,7 +67,8 @@ class PjrtProgram final : public DeviceProgram {
       : api_(client.api()), loaded_(std::move(loaded)), devices_(std::move(devices)) {}
 
   absl::Status GetExecutable();
-  absl::Status Describe(const PjrtClient& client, bool tupled_arguments);
+  // `alone`: all of its devices are here.
+  absl::Status Describe(const PjrtClient& client, bool tupled_arguments, bool alone);
   absl::Status CheckDeviceOrder(const PjrtClient& client) const;
   absl::Status DescribeOutputs();
   absl::Status TakeOutputTypes();

@@ -363,7 +363,13 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> CreatePjrtRuntime(const PjrtRunti
     create_options["node_id"] = int64_t{options.node_id};
     create_options["num_nodes"] = int64_t{options.nodes};
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<PjrtClient> client, PjrtClient::Create(api, create_options, options.store));
+  absl::StatusOr<std::unique_ptr<PjrtClient>> created = PjrtClient::Create(api, create_options, options.store);
+  if (!created.ok() && options.nodes > 1) {
+    return absl::Status(created.status().code(),
+                        absl::StrCat("the plugin ", path, " makes no client as node ", options.node_id, " of ",
+                                     options.nodes, " (--group): ", created.status().message()));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<PjrtClient> client, std::move(created));
   if (options.device_count > 0 && client->num_devices() != options.device_count) {
     return absl::InvalidArgumentError(absl::StrCat("the plugin ", path, " has ", client->num_devices(),
                                                    " devices, not ", options.device_count,

@@ -69,6 +69,9 @@ struct CompileRequest {
   std::string code;
   std::string options;       // xla.CompileOptionsProto; its device assignment is replaced by `devices`
   std::vector<int> devices;  // local device of each logical device, replica-major
+  // Of a program that the plugins of several processes run together: the plugin's number of each logical device, of
+  // which `devices` are those that are here, in order. Empty: all are here.
+  std::vector<int> global_devices = {};
 };
 
 // A program over devices of several workers, of which some are here.

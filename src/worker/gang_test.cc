@@ -208,5 +208,63 @@ TEST_F(GangAheadTest, OneThatFailsTakesTheNextWithItAndNothingElse) {
   EXPECT_THAT(h.executes, SizeIs(4));
 }
 
+// ---------------------------------------------------------------- that the plugins run together
+
+class PluginGangTest : public GangTest {
+ protected:
+  PluginGangTest() : GangTest(/*gangs_ahead=*/4) {}
+
+  static proto::ToWorker Message(uint64_t program) {
+    proto::ToWorker message = CompileMessage(program, {1, 0, 1, 0}, {0, 1});
+    for (int id : {4, 0, 5, 1}) message.mutable_compile()->add_plugin_devices(id);
+    return message;
+  }
+  void CompileForPlugin(uint64_t program) {
+    h.Frame(Message(program));
+    proto::ProgramInfo info;
+    info.set_has_collectives(true);
+    h.Do(CompileDone{h.compiles.back().program, info, absl::ZeroDuration()});
+  }
+};
+
+TEST_F(PluginGangTest, IsCompiledByThePluginItself) {
+  h.Frame(Message(kProgram));
+  ASSERT_THAT(h.compiles, SizeIs(1));
+  EXPECT_FALSE(h.compiles[0].gang.has_value());
+  EXPECT_EQ(h.compiles[0].request.code, "code");
+  EXPECT_THAT(h.compiles[0].request.devices, ElementsAre(0, 1));
+  EXPECT_THAT(h.compiles[0].request.global_devices, ElementsAre(4, 0, 5, 1));
+  proto::ToWorker short_of_one = Message(kOther);
+  short_of_one.mutable_compile()->mutable_plugin_devices()->RemoveLast();
+  h.Frame(short_of_one);
+  EXPECT_THAT(h.compiles, SizeIs(1));
+}
+
+TEST_F(PluginGangTest, IsExecutedOnceAndKeepsItsPlaceAmongTheGangs) {
+  CompileForPlugin(kProgram);
+  CompileGang(kOther);
+  Put(kX);
+  PlaceAll();
+  h.Launch(1, kProgram, {kX}, {kY});
+  EXPECT_THAT(h.announced, ElementsAre(1));
+  ASSERT_THAT(h.executes, SizeIs(1));
+  EXPECT_THAT(h.executes[0].arguments, SizeIs(2)) << "the shards of both devices, 1 and 3";
+  h.Launch(2, kOther, {}, {kTheirs});
+  h.Launch(3, kProgram, {kY}, {kZ});
+  EXPECT_THAT(h.executes, SizeIs(1)) << "nothing is handed over before the plugin has returned";
+  h.Return(h.executes[0], 8);
+  ASSERT_THAT(h.executes, SizeIs(2));
+  EXPECT_EQ(h.executes[1].options.launch, 2);
+  h.Return(h.executes[1], 8);
+  EXPECT_THAT(h.executes, SizeIs(2)) << "one launch with the plugin's collectives at a time";
+  h.Finish(h.executes[0]);
+  ASSERT_THAT(h.executes, SizeIs(3));
+  EXPECT_EQ(h.executes[2].options.launch, 3);
+  h.Finish(h.executes[2], absl::InternalError("no memory"));
+  h.Return(h.executes[2], 8);
+  ASSERT_THAT(h.aborted, SizeIs(1));
+  EXPECT_EQ(h.aborted[0].first, 3);
+}
+
 }  // namespace
 }  // namespace causeway::worker

@@ -187,7 +187,7 @@ bool LaunchQueue::TryStart(Entry& launch) {
 
 bool LaunchQueue::IsNext(const Entry& launch) const {
   return std::all_of(launch.program->devices.begin(), launch.program->devices.end(), [&](int device) {
-    if (executing_[device] || gangs_executing_[device] >= (launch.is_gang() ? gangs_ahead_ : 1)) return false;
+    if (executing_[device] || gangs_executing_[device] >= (launch.by_device() ? gangs_ahead_ : 1)) return false;
     if (queues_[device].front() == &launch) return true;
     const auto candidates = Candidates(device);
     return std::find(candidates.begin(), candidates.end(), &launch) != candidates.end();
@@ -195,7 +195,7 @@ bool LaunchQueue::IsNext(const Entry& launch) const {
 }
 
 int LaunchQueue::HandedOver(const Entry& launch) {
-  if (!launch.is_gang() || launch.waiting_for == 0) return 0;
+  if (!launch.by_device() || launch.waiting_for == 0) return 0;
   return static_cast<int>(
       std::count_if(launch.arguments.begin(), launch.arguments.end(),
                     [](const BufferRef& argument) { return argument->promised() && argument->handed_over(); }));
@@ -216,7 +216,7 @@ void LaunchQueue::Start(Entry& launch) {
   launch.started = context_.now;
   if (launch.program->has_collectives) collective_running_ = true;
   for (int device : launch.program->devices) {
-    if (!launch.is_gang()) {
+    if (!launch.by_device()) {
       executing_[device] = true;
       continue;
     }
@@ -235,7 +235,7 @@ void LaunchQueue::Start(Entry& launch) {
   request.outputs.reserve(launch.outputs.size());
   for (const BufferRef& output : launch.outputs) {
     request.outputs.push_back(output->key());
-    if (launch.is_gang()) context_.store.HandOver(output);
+    if (launch.by_device()) context_.store.HandOver(output);
   }
   request.options = std::move(launch.options);
   context_.out->Execute(std::move(request));
@@ -277,7 +277,7 @@ void LaunchQueue::Leave(Entry& launch) {
     std::deque<Entry*>& queue = queues_[device];
     queue.erase(std::find(queue.begin(), queue.end(), &launch));
     if (launch.state == Entry::State::kExecuting) {
-      if (launch.is_gang()) {
+      if (launch.by_device()) {
         --gangs_executing_[device];
       } else {
         executing_[device] = false;

@@ -15,6 +15,9 @@
 // that no thread waits for the core between two steps of a loop. How a launch ends is told to the collectives engine,
 // which ends it on the others.
 //
+// A gang whose program the plugins of its workers run together keeps its place among the gangs, and is otherwise handed
+// over like a launch that is all here: by one call for all of its devices.
+//
 // One launch at a time may run of those that meet in the plugin's own collectives: these block the plugin's threads,
 // and a second one could hold the threads that the first still needs.
 //
@@ -99,6 +102,9 @@ class LaunchQueue {
 
     SessionId session() const { return SessionOf(program->id); }
     bool is_gang() const { return program->gang != nullptr; }
+
+    // Each device begins and ends it by itself, on its own thread: a gang's, unless the plugins run it together.
+    bool by_device() const { return is_gang() && program->plugin_devices.empty(); }
 
     // It waits for something, not only for its turn.
     bool waits() const {

@@ -33,8 +33,9 @@ void Programs::Compile(proto::Compile request) {
   programs_.emplace(id, program);
   compiling_.emplace(program->key, program);
   CompileRequest compile{std::move(*request.mutable_format()), std::move(*request.mutable_code()),
-                         std::move(*request.mutable_options()), program->devices};
-  if (program->gang == nullptr) return context_.out->Compile(program->key, std::move(compile));
+                         std::move(*request.mutable_options()), program->devices, program->plugin_devices};
+  if (program->gang == nullptr || !program->plugin_devices.empty())
+    return context_.out->Compile(program->key, std::move(compile));
   GangProgram gang;
   gang.compile = std::move(compile);
   gang.devices = static_cast<int>(program->gang->workers.size());
@@ -77,6 +78,11 @@ absl::Status Programs::ReadDevices(const proto::Compile& request, const Context&
     return absl::InvalidArgumentError(
         absl::StrCat("a gang has ", program.shards.size(), " devices here, ", program.devices.size(), " are named"));
   }
+  if (request.plugin_devices_size() != 0 && request.plugin_devices_size() != request.gang().workers_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("a gang of ", request.gang().workers_size(), " devices, of which ",
+                                                   request.plugin_devices_size(), " have numbers of the plugin's"));
+  }
+  program.plugin_devices.assign(request.plugin_devices().begin(), request.plugin_devices().end());
   program.gang = std::move(gang);
   return absl::OkStatus();
 }
@@ -95,7 +101,8 @@ ProgramRef Programs::OnCompileDone(CompileDone event) {
   if (event.info.ok()) {
     program->state = Program::State::kCompiled;
     program->donated.assign(event.info->donated_parameters().begin(), event.info->donated_parameters().end());
-    program->has_collectives = program->gang == nullptr && event.info->has_collectives() && program->devices.size() > 1;
+    const bool meets = program->gang == nullptr ? program->devices.size() > 1 : !program->plugin_devices.empty();
+    program->has_collectives = meets && event.info->has_collectives();
     if (event.portable != nullptr) {
       *report.mutable_portable() = *event.portable;
     } else {

@@ -37,6 +37,7 @@ struct Program {
   std::vector<int> devices;                       // local device of each logical device that is here
   std::vector<int> shards;                        // which logical device each of them is
   std::shared_ptr<const collectives::Gang> gang;  // null: all devices are here
+  std::vector<int> plugin_devices;  // of a gang that the plugins run together: all its devices, by their numbers
   State state = State::kCompiling;
   absl::Status error;            // of the compiler
   std::vector<int> donated;      // parameters

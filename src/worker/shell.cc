@@ -67,6 +67,7 @@ proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options
   hello.set_token(options.token);
   hello.set_data_address(options.data_address);
   hello.set_machine(MachineName());
+  if (!options.group.empty()) hello.set_group(options.group);
   hello.set_pid(getpid());
   hello.set_process(std::max<uint64_t>(1, (uint64_t{std::random_device{}()} << 32) | std::random_device{}()));
   return hello;
@@ -88,11 +89,12 @@ class NoBytes final : public StreamSource, public StreamSink {
 
 // A compiled program, and how it has behaved.
 struct LoadedProgram {
-  explicit LoadedProgram(std::shared_ptr<DeviceProgram> p) : program(std::move(p)) {}
+  LoadedProgram(std::shared_ptr<DeviceProgram> p, bool waits) : program(std::move(p)), waits_for_others(waits) {}
   explicit LoadedProgram(std::vector<std::shared_ptr<DeviceProgram>> p) : program(p.front()), gang(std::move(p)) {}
 
   const std::shared_ptr<DeviceProgram> program;
   const std::vector<std::shared_ptr<DeviceProgram>> gang;  // one for each device; empty: `program` serves them all
+  const bool waits_for_others = false;                     // in the plugin, for other workers
   Pace pace;
 };
 
@@ -301,8 +303,9 @@ void WorkerShell::Impl::Compile(ProgramKey program, CompileRequest request) {
       return Enter(std::move(event));
     }
     event.info = (*compiled)->info();
-    strand_.Run([this, compiled = *std::move(compiled), event = std::move(event)]() mutable {
-      programs_[event.program] = std::make_shared<LoadedProgram>(std::move(compiled));
+    strand_.Run([this, compiled = *std::move(compiled), event = std::move(event),
+                 waits = !request.global_devices.empty()]() mutable {
+      programs_[event.program] = std::make_shared<LoadedProgram>(std::move(compiled), waits);
       Handle(std::move(event));
     });
   }));
@@ -384,7 +387,7 @@ void WorkerShell::Impl::Execute(ExecuteRequest request) {
 }
 
 bool WorkerShell::Impl::MayRunHere(const LoadedProgram& loaded) const {
-  return on_link_thread_ && loaded.pace.quick() && loaded.program->devices().size() == 1;
+  return on_link_thread_ && loaded.pace.quick() && !loaded.waits_for_others && loaded.program->devices().size() == 1;
 }
 
 void WorkerShell::Impl::RunLaunch(ExecuteRequest request, LoadedProgram& loaded, const Arguments& arguments) {

@@ -32,6 +32,7 @@ struct ShellOptions {
   std::string island;
   std::string host;
   std::string token;
+  std::string group;                          // of processes whose clients the runtime's is one with; empty: of none
   std::string data_address;                   // where `plane` listens
   std::function<void(WorkerId)> on_identity;  // tells the data plane who this is; before it learns of any peer
   std::function<void()> start_anew;  // the link is lost, and old launches go on and on; null: they share the devices

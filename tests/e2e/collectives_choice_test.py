@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from harness import Client, Cluster, short_folder
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
@@ -46,5 +47,28 @@ def run(choice: str) -> list[np.ndarray]:
 
 
 def test_who_carries_out_collectives_makes_no_difference() -> None:
-    for plugins_own, workers in zip(run("auto"), run("host"), strict=True):
+    for plugins_own, workers, forced in zip(run("auto"), run("host"), run("plugin"), strict=True):
         np.testing.assert_array_equal(plugins_own, workers)
+        np.testing.assert_array_equal(plugins_own, forced)
+
+
+def refused() -> str:
+    """What a program over all devices is answered."""
+    mesh = Mesh(np.array(jax.devices()), ("x",))
+    x = jax.device_put(np.ones(8), NamedSharding(mesh, P("x")))
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jax.jit(jnp.sum)(x)
+    assert float(jnp.sum(jax.device_put(x, jax.devices()[0]))) == 8, "one device needs no collectives"
+    return str(error.value)
+
+
+def test_forcing_plugins_that_do_not_know_of_one_another_is_refused_with_the_cure() -> None:
+    with (
+        short_folder() as folder,
+        Cluster.up(folder, "--collectives", "plugin", hosts=2, devices=2) as cluster,
+        Client(cluster.client_address, folder) as client,
+    ):
+        said = client.call(refused)
+    assert "FAILED_PRECONDITION" in said
+    assert "--group" in said
+    assert "--collectives auto" in said
