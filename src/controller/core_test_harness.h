@@ -86,9 +86,13 @@ inline ProgramId P(uint64_t n, SessionId session = kSession) { return MakeProgra
 
 class CoreTest : public ::testing::Test {
  protected:
-  explicit CoreTest(const LoadLimits& limits = {}, Collectives collectives = Collectives::kAuto)
-      : core_(ControllerOptions{
-            .token = "secret", .data_address = "unix:/data", .limits = limits, .collectives = collectives}) {}
+  explicit CoreTest(const LoadLimits& limits = {}, Collectives collectives = Collectives::kAuto,
+                    const Scheduler::Options& scheduling = {.credits = 1000})
+      : core_(ControllerOptions{.token = "secret",
+                                .data_address = "unix:/data",
+                                .limits = limits,
+                                .scheduling = scheduling,
+                                .collectives = collectives}) {}
 
   void Handle(Event event) { core_.Handle(std::move(event), now_, out_); }
 
