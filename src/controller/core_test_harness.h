@@ -177,6 +177,7 @@ class CoreTest : public ::testing::Test {
     proto::ToController message;
     proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
     done.set_number(number);
+    done.set_run_us(1000);
     *done.mutable_status() = ToProto(status);
     Handle(WorkerFrame{link, message, ""});
   }
