@@ -120,11 +120,11 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
     arguments.push_back(flag);
     arguments.push_back(absl::StrCat(value));
   }
-  for (const auto& [flag, value] : {std::pair("--spill-dir", flags.pressure.spill_directory),
-                                    std::pair("--program-cache", flags.programs.cache_directory),
-                                    std::pair("--collectives", flags.programs.collectives),
-                                    std::pair("--policy", flags.scheduling.policy),
-                                    std::pair("--dispatch", flags.scheduling.dispatch)}) {
+  for (const auto& [flag, value] :
+       {std::pair("--spill-dir", flags.pressure.spill_directory),
+        std::pair("--program-cache", flags.programs.cache_directory),
+        std::pair("--collectives", flags.programs.collectives), std::pair("--policy", flags.scheduling.policy),
+        std::pair("--dispatch", flags.scheduling.dispatch)}) {
     arguments.push_back(flag);
     arguments.push_back(value);
   }

@@ -123,9 +123,9 @@ class ControllerCore::Impl {
       proto::ToWorker message;
     };
     SessionId session;
-    int missing = 0;                       // so many held ones come before it
-    std::vector<uint64_t> next;            // those that it comes before
-    std::unique_ptr<PendingLaunch> launch; // null: nothing but frames
+    int missing = 0;                        // so many held ones come before it
+    std::vector<uint64_t> next;             // those that it comes before
+    std::unique_ptr<PendingLaunch> launch;  // null: nothing but frames
     proto::ToWorker launch_frame;
     std::vector<Frame> frames;
     std::vector<ArrayId> makes;

@@ -72,9 +72,9 @@ class Scheduler {
     uint64_t order = 0;  // of arrival
     std::shared_ptr<const Placement> placement;
     std::shared_ptr<Measured> measured;
-    std::shared_ptr<Future> future;                           // gets to know when it is expected
-    absl::InlinedVector<std::shared_ptr<Future>, 2> inputs;   // those that were not there when it was asked for
-    int missing = 0;                                          // of what it takes, so much has not been handed over
+    std::shared_ptr<Future> future;                          // gets to know when it is expected
+    absl::InlinedVector<std::shared_ptr<Future>, 2> inputs;  // those that were not there when it was asked for
+    int missing = 0;                                         // of what it takes, so much has not been handed over
 
    private:
     friend class Scheduler;
@@ -98,8 +98,8 @@ class Scheduler {
     double weight = 1;
     absl::Duration busy;  // of all devices, together
     int64_t queued = 0;
-    int place = 0;                  // launches of others that go before its next one
-    absl::Duration expected_wait;   // until that one starts
+    int place = 0;                 // launches of others that go before its next one
+    absl::Duration expected_wait;  // until that one starts
   };
 
   explicit Scheduler(const Options& options) : options_(options) {}

@@ -29,8 +29,8 @@ struct Array {
   bool deleted = false;                                     // or donated: the name is left, the data are not
   bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
   // Held operations (core_impl.h), by number; what is not held any more may still stand here.
-  uint64_t maker = 0;                       // what makes it
-  absl::InlinedVector<uint64_t, 1> users;   // what reads or takes it
+  uint64_t maker = 0;                      // what makes it
+  absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
 
   // The error it is known to hold by now; OK: none, so far.
   absl::Status KnownError() const {
