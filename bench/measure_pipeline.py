@@ -12,7 +12,7 @@ from timed_sides import GangClient, TimedStage
 
 _SIDES = ("parallel", "sequential")
 _KIB = 256  # of an activation
-_IMPOSSIBLE = 0.95  # of the ideal time
+_IMPOSSIBLE = 0.99  # of the ideal time
 
 
 @dataclass(frozen=True)
