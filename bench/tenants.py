@@ -13,7 +13,18 @@ from sides import BenchError
 from timed_sides import GangClient, Interval, TimedCluster, TimedStage
 
 AHEAD = 32  # launches that a tenant has under way: always some in the queue, and soon done when it stops
-Requests = Mapping[GangClient, Mapping[str, Any]]  # who is to begin what
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a client does until it is told to stop, and the device time that one of its launches takes."""
+
+    operation: str
+    arguments: Mapping[str, Any]
+    device_us: int
+
+
+Jobs = Mapping[GangClient, Job]
 _IMPOSSIBLE = 1.1  # times the device time that there is; up to that the counts' grain may go
 
 
@@ -36,11 +47,16 @@ def percent(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
-def start(requests: Requests):
-    """Has clients begin what goes on until they are told to stop, all of them together."""
-    for client, request in requests.items():
-        client.start(**request)
-    for client in requests:
+def steps(cluster: TimedCluster, us: int, ahead: int = AHEAD) -> Job:
+    """Programs of so many microseconds over all devices."""
+    return Job("steps", {"us": us, "ahead": ahead}, us * cluster.devices)
+
+
+def start(jobs: Jobs):
+    """Has clients begin, all of them together."""
+    for client, job in jobs.items():
+        client.start(job.operation, **job.arguments)
+    for client in jobs:
         client.answer()
 
 
@@ -51,12 +67,14 @@ def stop(clients: Sequence[GangClient]):
         client.answer()
 
 
-def figures_of(interval: Interval, clients: Sequence[GangClient]) -> Figures:
+def figures_of(interval: Interval, jobs: Jobs) -> Figures:
     """What came out of an interval in which these had work, and nobody else."""
+    clients = list(jobs)
     us = {client.name: interval.device_us(client.name) for client in clients}
     if not all(us.values()):
         raise BenchError(f"somebody had work and got no device time: {us}")
-    if sum(us.values()) > _IMPOSSIBLE * interval.us * len(interval.after.devices):
+    available = interval.us * len(interval.after.devices)
+    if sum(us.values()) > _IMPOSSIBLE * available:
         raise BenchError(f"more device time than there is in {interval.us} us: {us}")
     total, weights = sum(us.values()), sum(client.weight for client in clients)
     shares = {name: spent / total for name, spent in us.items()}
@@ -68,20 +86,23 @@ def figures_of(interval: Interval, clients: Sequence[GangClient]) -> Figures:
         # The worst: as a part of what it should be, and of the whole.
         "error": max(difference / ideal[name] for name, difference in apart.items()),
         "error_of_total": max(apart.values()),
-        "used": total / interval.us / len(idle),
+        "used": total / available,
+        # The same without trust in anybody's clock.
+        "used_by_launches": sum(interval.launches(client.name) * job.device_us for client, job in jobs.items())
+        / available,
         "idle": sum(idle) / len(idle),
         "idle_worst": max(idle),
     }
 
 
-def side_by_side(cluster: TimedCluster, requests: Requests, settle_s: float, seconds: float) -> Figures:
+def side_by_side(cluster: TimedCluster, jobs: Jobs, settle_s: float, seconds: float) -> Figures:
     """Lets clients do this together, and measures an interval in the middle, where all have work."""
-    start(requests)
+    start(jobs)
     time.sleep(settle_s)
     watch = OthersWatch()
-    figures = figures_of(cluster.interval(seconds), list(requests))
+    figures = figures_of(cluster.interval(seconds), jobs)
     figures["cpu"] = round(watch.own_processors(), 2)
-    stop(list(requests))
+    stop(list(jobs))
     return figures
 
 
@@ -122,5 +143,5 @@ class OnOneIsland:
         """Lets these clients launch side by side, and measures."""
         return side_by_side(cluster, self.steps(cluster, names, ahead), settle_s, seconds)
 
-    def steps(self, cluster: TimedCluster, names: Sequence[str], ahead: int = AHEAD) -> Requests:
-        return {cluster.clients[name]: {"operation": "steps", "us": self.us, "ahead": ahead} for name in names}
+    def steps(self, cluster: TimedCluster, names: Sequence[str], ahead: int = AHEAD) -> Jobs:
+        return {cluster.clients[name]: steps(cluster, self.us, ahead) for name in names}

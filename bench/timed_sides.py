@@ -51,10 +51,12 @@ class GangClient(Process):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Device time so far, in microseconds, and when that was by the controller's clock."""
+    """Device time so far, in microseconds, of sessions and of devices; how many launches the sessions have asked for;
+    and when that was by the controller's clock."""
 
     at_us: int
     sessions: dict[str, float]
+    launches: dict[str, int]
     devices: dict[int, float]
 
 
@@ -72,6 +74,9 @@ class Interval:
     def device_us(self, session: str) -> float:
         """Device time that a session has had, all its devices together."""
         return self.after.sessions[session] - self.before.sessions[session]
+
+    def launches(self, session: str) -> int:
+        return self.after.launches[session] - self.before.launches[session]
 
     def idle(self) -> dict[int, float]:
         """The part of the time in which each device did nothing."""
@@ -140,6 +145,7 @@ class TimedCluster:
             return Snapshot(
                 status["uptime_ms"] * 1000,
                 {session["name"]: session["device_us"] for session in status["sessions"]},
+                {session["name"]: session["launches"] for session in status["sessions"]},
                 {
                     device["device"]: device["busy_us"]
                     for island in status["islands"]
