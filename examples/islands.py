@@ -30,7 +30,9 @@ def device_groups(groups: int) -> list[list[jax.Device]]:
     size = len(devices) // groups
     smallest, largest = (f(len(island) for island in islands.values()) for f in (min, max))
     if size == 0 or len(devices) % groups or smallest != largest or max(size, largest) % min(size, largest):
-        sys.exit(f"{len(devices)} devices in {len(islands)} islands cannot be cut into {groups} groups of whole islands")
+        sys.exit(
+            f"{len(devices)} devices in {len(islands)} islands cannot be cut into {groups} groups of whole islands"
+        )
     return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 

@@ -16,6 +16,7 @@ gradients of both are compared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -101,7 +102,7 @@ def make_batches(options: argparse.Namespace) -> np.ndarray:
     random = np.random.default_rng(options.seed + 1)
     following = random.permutation(VOCABULARY)
     tokens = random.integers(VOCABULARY, size=(options.seq + 1, options.steps, options.micro_batches, options.rows))
-    for now, after in zip(tokens, tokens[1:], strict=False):
+    for now, after in itertools.pairwise(tokens):
         known = random.random(now.shape) < 0.9
         after[known] = following[now[known]]
     return np.moveaxis(tokens, 0, -1).astype(np.int32)
@@ -127,8 +128,18 @@ class Stage:
         specs = [{name: LAYER_SPECS.get(name, EVERYWHERE) for name in layer} for layer in layers]
         shardings = jax.tree.map(partial(NamedSharding, mesh), specs)
         self.weights = jax.device_put(layers, shardings)
-        self.gradients = jax.device_put(jax.tree.map(np.zeros_like, layers), shardings)
-        self.optimiser_state = jax.device_put(optimiser.init(layers), self._state_shardings(optimiser, shardings))
+        state_shardings = optax.tree_map_params(
+            optimiser,
+            lambda _, sharding: sharding,  # Adam's moments lie where their weights do
+            jax.eval_shape(optimiser.init, layers),
+            shardings,
+            transform_non_params=lambda _: self.everywhere,
+        )
+        start = jax.jit(
+            lambda weights: (optimiser.init(weights), jax.tree.map(jnp.zeros_like, weights)),
+            out_shardings=(state_shardings, shardings),
+        )
+        self.optimiser_state, self.gradients = start(self.weights)
 
         # The first stage's input is tokens, which have no gradient.
         def vjp(weights: Tree, x: jax.Array, targets: jax.Array | None) -> tuple[jax.Array, Tree]:
@@ -146,9 +157,7 @@ class Stage:
                 return vjp(weights, x, targets)
             return apply(weights, x, targets), ()
 
-        def backward(
-            weights: Tree, kept: Tree, change: jax.Array, gradients: Tree
-        ) -> tuple[jax.Array | None, Tree]:
+        def backward(weights: Tree, kept: Tree, change: jax.Array, gradients: Tree) -> tuple[jax.Array | None, Tree]:
             if options.keep == "residuals":
                 return add(kept, change, gradients)
             return add(vjp(weights, *kept)[1], change, gradients)
@@ -165,22 +174,11 @@ class Stage:
         self._backward = jax.jit(
             backward, out_shardings=(None if self.is_first else self.by_rows, shardings), donate_argnums=3
         )
-        state_shardings = jax.tree.map(lambda x: x.sharding, self.optimiser_state)
         self._update = jax.jit(
             update, out_shardings=(shardings, state_shardings, shardings, self.everywhere), donate_argnums=(0, 1, 2)
         )
         self._keep_input = options.keep == "input"
         self._kept: dict[int, Tree] = {}
-
-    def _state_shardings(self, optimiser: optax.GradientTransformation, shardings: Tree) -> Tree:
-        """Adam's moments lie where their weights do."""
-        return optax.tree_map_params(
-            optimiser,
-            lambda _, sharding: sharding,
-            jax.eval_shape(optimiser.init, self.weights),
-            shardings,
-            transform_non_params=lambda _: self.everywhere,
-        )
 
     def forward(self, micro_batch: int, x: jax.Array, targets: jax.Array | None) -> jax.Array:
         out, kept = self._forward(self.weights, x, targets)
@@ -266,7 +264,9 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--schedule", choices=SCHEDULES, default="1f1b")
-    parser.add_argument("--stages", type=int, help="meshes to cut the devices into (default: one for each island, or 2)")
+    parser.add_argument(
+        "--stages", type=int, help="meshes to cut the devices into (default: one for each island, or 2)"
+    )
     parser.add_argument("--chunks", type=int, default=2, help="stages on each mesh, of the interleaved schedule")
     parser.add_argument("--micro-batches", type=int, default=8, help="of each step")
     parser.add_argument("--steps", type=int, default=20)
@@ -304,7 +304,9 @@ def main() -> None:
             f"pipeline: --layers has to be a multiple of {count} stages, --rows of {data}, --heads of {model}, and "
             f"--width of --heads"
         )
-    kept = [most_kept(schedule, lambda unit, mesh=mesh: unit.stage % len(meshes) == mesh) for mesh in range(len(meshes))]
+    kept = [
+        most_kept(schedule, lambda unit, mesh=mesh: unit.stage % len(meshes) == mesh) for mesh in range(len(meshes))
+    ]
     print(describe("stages on mesh" if chunks > 1 else "stage", meshes))
     print(f"{options.schedule}: {count} stages, each {data} data x {model} model; micro-batches kept, by mesh: {kept}")
 
@@ -319,12 +321,15 @@ def main() -> None:
 
     matches = True
     if options.check:
-        whole = train(make_stages(weights, meshes[:1], 1, options), make_schedule("gpipe", 1, options.micro_batches), batches)
+        whole = train(
+            make_stages(weights, meshes[:1], 1, options), make_schedule("gpipe", 1, options.micro_batches), batches
+        )
         error = max(
             float(np.max(np.abs(np.subtract(result[what], whole[what])))) for what in ("losses", "gradient_norms")
         )
         matches = error < 1e-3
-        print(f"largest difference from the model in one piece: {error:.1e}, {'as it should be' if matches else 'TOO LARGE'}")
+        verdict = "as it should be" if matches else "TOO LARGE"
+        print(f"largest difference from the model in one piece: {error:.1e}, {verdict}")
         result["error"] = error
     if options.json:
         options.json.write_text(json.dumps({**result, "matches": matches, "kept": kept, "meshes": len(meshes)}))

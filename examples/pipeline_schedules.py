@@ -5,10 +5,10 @@
 
     python examples/pipeline_schedules.py --schedule 1f1b --stages 4 --micro-batches 8   # draws it
 
-A unit is the forward or backward pass of one stage over one micro-batch. Stage `s` lives on mesh `s % meshes`; only with
-the interleaved schedule are there more stages than meshes (`chunks` of them on each). A schedule is decided mesh by
-mesh, as each mesh runs its units in one order; the list that comes out holds those orders merged, so that every unit
-comes after all that it needs. Nothing here knows of JAX.
+A unit is the forward or backward pass of one stage over one micro-batch. Stage `s` lives on mesh `s % meshes`; only
+the interleaved schedule has more stages than meshes (`chunks` of them on each). A schedule is decided mesh by mesh, as
+each mesh runs its units in one order; the list that comes out holds those orders merged, so that every unit comes after
+all that it needs. Nothing here knows of JAX.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def interleaved(meshes: int, micro_batches: int, chunks: int) -> list[Unit]:
     A mesh takes `meshes` micro-batches through its first chunk, then through its second, and so on.
     """
     if micro_batches % meshes:
-        raise ValueError(f"interleaved wants micro-batches in multiples of its meshes; {micro_batches} of {meshes} are not")
+        raise ValueError(
+            f"interleaved wants micro-batches in multiples of its meshes; {micro_batches} of {meshes} are not"
+        )
     orders = []
     for mesh in range(meshes):
         forward, backward = [], []
@@ -159,7 +161,9 @@ def draw(order: Sequence[Unit], meshes: int) -> str:
         for tick in range(start, start + (BACKWARD_TICKS if backward else FORWARD_TICKS)):
             lines[stage % meshes][tick] = f"({name})" if backward else name
     width = max(len(cell) for line in lines for cell in line)
-    return "\n".join(f"mesh {mesh:2} |{' '.join(f'{cell:^{width}}' for cell in line)}|" for mesh, line in enumerate(lines))
+    return "\n".join(
+        f"mesh {mesh:2} |{' '.join(f'{cell:^{width}}' for cell in line)}|" for mesh, line in enumerate(lines)
+    )
 
 
 def main() -> None:
