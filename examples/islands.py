@@ -13,7 +13,8 @@ import sys
 from collections import defaultdict
 
 import jax
-from jax.sharding import AxisType, Mesh
+import numpy as np
+from jax.sharding import Mesh
 
 
 def island_count() -> int:
@@ -42,7 +43,7 @@ def island_meshes(groups: int, model: int = 1) -> list[Mesh]:
     if len(parts[0]) % model:
         sys.exit(f"groups of {len(parts[0])} devices cannot be split by {model} (--model-parallel)")
     shape = len(parts[0]) // model, model
-    return [jax.make_mesh(shape, ("data", "model"), (AxisType.Auto,) * 2, devices=part) for part in parts]
+    return [Mesh(np.array(part).reshape(shape), ("data", "model")) for part in parts]
 
 
 def describe(name: str, meshes: list[Mesh]) -> str:

@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from islands import describe, island_count, island_meshes
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from islands import describe, island_count, island_meshes
 
 Tree = Any
 BALANCE = 0.01  # how much it counts that experts get equal shares
@@ -150,10 +151,10 @@ class Mixture:
             for whole, rows in zip(everywhere, self.by_tokens, strict=True)
         ]
         self._begin_back = jax.jit(begin_back, out_shardings=whole)
-        self._update = jax.jit(update, donate_argnums=(0, 1))
-        start = jax.jit(optimiser.init)
-        self.home_state = start(self.home)
-        self.expert_states = [start(weights) for weights in self.experts]
+        self._update = [jax.jit(update, out_shardings=whole, donate_argnums=(0, 1)) for whole in everywhere]
+        start = [jax.jit(optimiser.init, out_shardings=whole) for whole in everywhere]
+        self.home_state = start[0](self.home)
+        self.expert_states = [start[mesh](weights) for mesh, weights in zip(self.mesh_of, self.experts, strict=True)]
 
     def step(self, host_tokens: np.ndarray, host_wanted: np.ndarray) -> tuple[jax.Array, Tree]:
         """One step of training, dispatched: the loss, and what is told of the routing, when they are done."""
@@ -175,9 +176,9 @@ class Mixture:
         by_sent = tuple(jax.device_put(change, home) for _, change in by_expert)
         gradients = self._begin_back(self.home, tokens, by_sent, by_routed, by_end)
 
-        self.home, self.home_state = self._update(self.home, self.home_state, gradients)
-        for number, (gradients, _) in enumerate(by_expert):
-            self.experts[number], self.expert_states[number] = self._update(
+        self.home, self.home_state = self._update[0](self.home, self.home_state, gradients)
+        for number, (mesh, (gradients, _)) in enumerate(zip(self.mesh_of, by_expert, strict=True)):
+            self.experts[number], self.expert_states[number] = self._update[mesh](
                 self.experts[number], self.expert_states[number], gradients
             )
         return loss, told

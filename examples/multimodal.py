@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from islands import describe, island_count, island_meshes
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from islands import describe, island_count, island_meshes
 
 Tree = Any
 
@@ -111,9 +112,7 @@ class QuestionEncoder(nn.Module):
     def __call__(self, question: jax.Array) -> jax.Array:
         x = nn.Embed(len(WORDS), self.width)(question)
         x = x + self.param("position", nn.initializers.normal(0.1), x.shape[1:])
-        for _ in range(2):
-            x = Attention()(x, x)
-        return x
+        return Attention()(x, x)
 
 
 class Decoder(nn.Module):
@@ -128,9 +127,7 @@ class Decoder(nn.Module):
         x = x + self.param("position", nn.initializers.normal(0.1), x.shape[1:])
         causal = nn.make_causal_mask(so_far)
         context = nn.LayerNorm()(jnp.concatenate([seen, heard], axis=1))
-        for _ in range(2):
-            x = Attention()(x, x, causal)
-            x = Attention()(x, context)
+        x = Attention()(Attention()(x, x, causal), context)
         logits = nn.Dense(len(WORDS))(nn.LayerNorm()(x))
         return optax.softmax_cross_entropy_with_integer_labels(logits, answer).mean()
 
@@ -145,18 +142,22 @@ def models(options: argparse.Namespace) -> dict[str, nn.Module]:
 
 def make_weights(options: argparse.Namespace) -> dict[str, Tree]:
     """The weights of all three, on the host, the same wherever they go then."""
-    example = make_batches(argparse.Namespace(**{**vars(options), "steps": 1, "micro_batches": 1}))[0][0]
-    keys = dict(zip(models(options), jax.random.split(jax.random.key(options.seed), 3), strict=True))
+    random = np.random.default_rng(options.seed)
+    inputs = {
+        "picture": [jnp.zeros((1, PICTURE, PICTURE, 3))],
+        "question": [jnp.zeros((1, QUESTION_WORDS), int)],
+        "decoder": [*[jnp.zeros((1, 1, options.width))] * 2, jnp.zeros((1, 2), int)],
+    }
 
-    def make() -> dict[str, Tree]:
-        weights, encoded = {}, []
-        for name, model in models(options).items():
-            inputs = [*encoded, example["answer"]] if name == "decoder" else [example[name]]
-            out, weights[name] = model.init_with_output(keys[name], *inputs)
-            encoded.append(out)
-        return weights
+    def weight(path: Any, wanted: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[-1].key in ("scale", "bias"):
+            return np.full(wanted.shape, path[-1].key == "scale", np.float32)
+        return (random.standard_normal(wanted.shape) / np.sqrt(np.prod(wanted.shape[:-1]))).astype(np.float32)
 
-    return jax.device_get(jax.jit(make)())
+    shapes = {
+        name: jax.eval_shape(model.init, jax.random.key(0), *inputs[name]) for name, model in models(options).items()
+    }
+    return jax.tree_util.tree_map_with_path(weight, shapes)
 
 
 def add(one: Tree, other: Tree) -> Tree:
@@ -282,19 +283,16 @@ def train(options: argparse.Namespace, meshes: list[Mesh], weights: dict[str, Tr
 
 
 def train_in_one_program(options: argparse.Namespace, mesh: Mesh, weights: dict[str, Tree]) -> list[float]:
-    """The losses of the same model with everything in one jitted step."""
+    """The losses of the same model with everything in one jitted step, all micro-batches at once."""
     apply = {name: model.apply for name, model in models(options).items()}
     optimiser = optax.adam(options.rate)
 
-    def loss_of(weights: dict[str, Tree], batch: list[dict[str, jax.Array]]) -> jax.Array:
-        def one(each: dict[str, jax.Array]) -> jax.Array:
-            encoded = [apply[name](weights[name], each[name]) for name in ("picture", "question")]
-            return apply["decoder"](weights["decoder"], *encoded, each["answer"])
-
-        return jnp.stack([one(each) for each in batch]).mean()
+    def loss_of(weights: dict[str, Tree], batch: dict[str, jax.Array]) -> jax.Array:
+        encoded = [apply[name](weights[name], batch[name]) for name in ("picture", "question")]
+        return apply["decoder"](weights["decoder"], *encoded, batch["answer"])
 
     @jax.jit
-    def step(weights: Tree, state: Tree, batch: list[dict[str, jax.Array]]) -> tuple[Tree, Tree, jax.Array]:
+    def step(weights: Tree, state: Tree, batch: dict[str, jax.Array]) -> tuple[Tree, Tree, jax.Array]:
         loss, gradients = jax.value_and_grad(loss_of)(weights, batch)
         changes, state = optimiser.update(gradients, state, weights)
         return optax.apply_updates(weights, changes), state, loss
@@ -302,7 +300,8 @@ def train_in_one_program(options: argparse.Namespace, mesh: Mesh, weights: dict[
     weights = jax.device_put(weights, NamedSharding(mesh, P()))
     state, losses = jax.jit(optimiser.init)(weights), []
     for batch in make_batches(options):
-        weights, state, loss = step(weights, state, jax.device_put(batch, NamedSharding(mesh, P("data"))))
+        together = {name: np.concatenate([each[name] for each in batch]) for name in batch[0]}
+        weights, state, loss = step(weights, state, jax.device_put(together, NamedSharding(mesh, P("data"))))
         losses.append(loss)
     return [float(loss) for loss in losses]
 
@@ -317,7 +316,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--groups", type=int, choices=(2, 3), help="meshes (default: 3 where there are three islands)")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--micro-batches", type=int, default=2, help="of each step")
     parser.add_argument("--ahead", type=int, default=2, help="micro-batches by which the encoders lead the decoder")
     parser.add_argument("--rows", type=int, default=32, help="questions of a micro-batch")

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from islands import describe, island_count, island_meshes
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from islands import describe, island_count, island_meshes
 from pipeline_schedules import SCHEDULES, Unit, make_schedule, most_kept
 
 Tree = Any
