@@ -24,6 +24,8 @@ def island_count() -> int:
 
 def device_groups(groups: int) -> list[list[jax.Device]]:
     """The devices in `groups` equal parts; no part has devices of two islands unless there are fewer parts."""
+    if groups < 1:
+        sys.exit(f"{groups} groups of devices cannot be had")
     islands = defaultdict(list)
     for device in jax.devices():
         islands[getattr(device, "island", 0)].append(device)
@@ -31,16 +33,14 @@ def device_groups(groups: int) -> list[list[jax.Device]]:
     size = len(devices) // groups
     smallest, largest = (f(len(island) for island in islands.values()) for f in (min, max))
     if size == 0 or len(devices) % groups or smallest != largest or max(size, largest) % min(size, largest):
-        sys.exit(
-            f"{len(devices)} devices in {len(islands)} islands cannot be cut into {groups} groups of whole islands"
-        )
+        sys.exit(f"{len(devices)} devices in {len(islands)} islands cannot be cut into {groups} equal groups")
     return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 
 def island_meshes(groups: int, model: int = 1) -> list[Mesh]:
     """A mesh (data, model) over each of `groups` parts of the devices."""
     parts = device_groups(groups)
-    if len(parts[0]) % model:
+    if model < 1 or len(parts[0]) % model:
         sys.exit(f"groups of {len(parts[0])} devices cannot be split by {model} (--model-parallel)")
     shape = len(parts[0]) // model, model
     return [Mesh(np.array(part).reshape(shape), ("data", "model")) for part in parts]

@@ -262,8 +262,8 @@ def main() -> None:
     options = parse_arguments()
     meshes = island_meshes(options.groups or max(2, island_count()))
     data = meshes[0].shape["data"]
-    if options.tokens % data or not 1 <= options.choices <= options.experts:
-        sys.exit(f"moe: --tokens has to be a multiple of {data}, and --choices at most --experts")
+    if options.tokens % data or not 1 <= options.choices <= options.experts or options.steps < 1:
+        sys.exit(f"moe: --tokens has to be a multiple of {data}, --choices from 1 to --experts, and --steps at least 1")
     print(describe("mesh", meshes))
     print(
         f"{options.experts} experts with room for {room_of_experts(options, meshes[0])} of {options.tokens} tokens each"

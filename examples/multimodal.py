@@ -15,7 +15,6 @@ one program, and the losses of both are compared.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import time
@@ -334,15 +333,19 @@ def main() -> None:
     options = parse_arguments()
     meshes = island_meshes(options.groups or max(2, island_count()))[:3]
     data = meshes[0].shape["data"]
-    if options.rows % data or options.width % 4 or options.ahead < 0:
-        sys.exit(f"multimodal: --rows has to be a multiple of {data}, --width of 4, --ahead at least 0")
+    if options.rows % data or options.width % 4 or options.ahead < 0 or min(options.steps, options.micro_batches) < 1:
+        sys.exit(
+            f"multimodal: --rows has to be a multiple of {data}, --width of 4, --ahead at least 0, --steps and "
+            f"--micro-batches at least 1"
+        )
     print(describe("mesh", meshes))
     print(f"pictures on mesh 0, questions on mesh 1, decoder on mesh {len(meshes) - 1}")
 
     weights = make_weights(options)
     result = train(options, meshes, weights)
     losses = result["losses"]
-    print("losses:", " ".join(f"{loss:.4f}" for loss in itertools.islice(losses, 0, None, max(1, len(losses) // 12))))
+    shown = losses[:: max(1, len(losses) // 12)]
+    print("losses:", " ".join(f"{loss:.4f}" for loss in shown))
     print(
         f"{options.steps} steps dispatched in {result['dispatched_s']:.2f} s, done after {result['total_s']:.2f} s, "
         f"compilation included"

@@ -9,7 +9,7 @@
 A stage is three jitted functions on its own mesh (forward, backward, update), a schedule is a list (see
 pipeline_schedules.py), and the pipeline is one Python loop over it with `jax.device_put` between the stages. The loop
 waits for nothing: all steps are dispatched before the first loss is fetched. Inside its mesh a stage is data-parallel,
-and tensor-parallel with --model-parallel. At the end the same model is trained again in one piece, and the losses and
+and tensor-parallel with --model-parallel. At the end the same model is trained again in one program, and the losses and
 gradients of both are compared.
 """
 
@@ -258,6 +258,27 @@ def train(stages: list[Stage], schedule: list[Unit], batches: np.ndarray) -> dic
     }
 
 
+def train_in_one_program(options: argparse.Namespace, mesh: Mesh) -> dict[str, Any]:
+    """What train() returns, of the same model with everything in one jitted step, all micro-batches at once."""
+    optimiser = optax.adam(options.rate)
+
+    @jax.jit
+    def step(weights: list[Tree], state: Tree, tokens: jax.Array) -> tuple[Tree, Tree, tuple[jax.Array, jax.Array]]:
+        loss, gradients = jax.value_and_grad(apply)(weights, tokens[:, :-1], tokens[:, 1:])
+        norms = jnp.stack([optax.global_norm(layer) for layer in gradients])
+        changes, state = optimiser.update(gradients, state, weights)
+        return optax.apply_updates(weights, changes), state, (loss, norms)
+
+    weights = jax.device_put(make_weights(options), NamedSharding(mesh, EVERYWHERE))
+    state, steps = optimiser.init(weights), []
+    for batch in make_batches(options):
+        tokens = jax.device_put(batch.reshape(-1, batch.shape[-1]), NamedSharding(mesh, BY_ROWS))
+        weights, state, told = step(weights, state, tokens)
+        steps.append(told)
+    losses, norms = zip(*jax.device_get(steps), strict=True)
+    return {"losses": [float(loss) for loss in losses], "gradient_norms": norms[0].tolist()}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
@@ -285,7 +306,9 @@ def parse_arguments() -> argparse.Namespace:
         default="input",
         help="what a stage keeps for the way back: its input, to compute the rest again (default), or all of it",
     )
-    parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True, help="train in one piece, too")
+    parser.add_argument(
+        "--check", action=argparse.BooleanOptionalAction, default=True, help="train in one program, too"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args()
 
@@ -300,10 +323,16 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"pipeline: {error}")
     data, model = meshes[0].shape.values()
-    if options.layers % count or options.rows % data or options.heads % model or options.width % options.heads:
+    if (
+        options.steps < 1
+        or options.layers % count
+        or options.rows % data
+        or options.heads % model
+        or options.width % options.heads
+    ):
         sys.exit(
-            f"pipeline: --layers has to be a multiple of {count} stages, --rows of {data}, --heads of {model}, and "
-            f"--width of --heads"
+            f"pipeline: --layers has to be a multiple of {count} stages, --rows of {data}, --heads of {model}, "
+            f"--width of --heads, and --steps at least 1"
         )
     kept = [
         most_kept(schedule, lambda unit, mesh=mesh: unit.stage % len(meshes) == mesh) for mesh in range(len(meshes))
@@ -311,10 +340,11 @@ def main() -> None:
     print(describe("stages on mesh" if chunks > 1 else "stage", meshes))
     print(f"{options.schedule}: {count} stages, each {data} data x {model} model; micro-batches kept, by mesh: {kept}")
 
-    weights, batches = make_weights(options), make_batches(options)
-    result = train(make_stages(weights, meshes, count, options), schedule, batches)
+    stages = make_stages(make_weights(options), meshes, count, options)
+    result = train(stages, schedule, make_batches(options))
     losses = result["losses"]
-    print("losses:", " ".join(f"{loss:.4f}" for loss in losses))
+    shown = losses[:: max(1, len(losses) // 12)]
+    print("losses:", " ".join(f"{loss:.4f}" for loss in shown))
     print(
         f"{options.steps} steps dispatched in {result['dispatched_s']:.2f} s, done after {result['total_s']:.2f} s, "
         f"compilation included"
@@ -322,15 +352,13 @@ def main() -> None:
 
     matches = True
     if options.check:
-        whole = train(
-            make_stages(weights, meshes[:1], 1, options), make_schedule("gpipe", 1, options.micro_batches), batches
-        )
+        whole = train_in_one_program(options, meshes[0])
         error = max(
             float(np.max(np.abs(np.subtract(result[what], whole[what])))) for what in ("losses", "gradient_norms")
         )
         matches = error < 1e-3
         verdict = "as it should be" if matches else "TOO LARGE"
-        print(f"largest difference from the model in one piece: {error:.1e}, {verdict}")
+        print(f"largest difference from the model in one program: {error:.1e}, {verdict}")
         result["error"] = error
     if options.json:
         options.json.write_text(json.dumps({**result, "matches": matches, "kept": kept, "meshes": len(meshes)}))

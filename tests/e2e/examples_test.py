@@ -195,7 +195,7 @@ def test_two_encoders_agree_and_wait_for_nothing(folder: Path, four_islands: Clu
 @pytest.mark.parametrize("keep", ["input", "residuals"])
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "interleaved"])
 def test_every_schedule_everywhere(folder: Path, four_islands: Cluster, schedule: str, keep: str) -> None:
-    """Each checks itself against the model in one piece."""
+    """Each checks itself against the model in one program."""
     arguments = [*PIPELINE, "--layers", "8", "--schedule", schedule, "--keep", keep]
     four = {"JAX_PLATFORMS": "causeway", "CAUSEWAY_ADDRESS": four_islands.client_address}
     results = [
