@@ -41,7 +41,7 @@ class PipelineScale:
         return self.shapes.get(str(pipeline), pipeline)
 
 
-QUICK = PipelineScale({"4x16": Pipeline(2, 3), "16x64": Pipeline(4, 6)}, times=1)
+QUICK = PipelineScale({"4x16": Pipeline(2, 3), "16x64": Pipeline(4, 6), "16x1": Pipeline(4, 1)}, times=1)
 
 
 class Pipelined:
@@ -49,11 +49,14 @@ class Pipelined:
 
     rounds = 5
 
-    def __init__(self, pipeline: Pipeline, budgets: dict[int, float]):
+    def __init__(self, pipeline: Pipeline, budgets: dict[int, float | None]):
         self.name = str(pipeline)
-        self.about = f"{pipeline.stages} stages, one a worker, and {pipeline.micro_batches} micro-batches"
+        self.about = (
+            f"{pipeline.stages} stages, one a worker, and {pipeline.micro_batches} "
+            f"micro-batch{'es' if pipeline.micro_batches > 1 else ''}"
+        )
         self._pipeline = pipeline
-        self._budgets = budgets  # by milliseconds of a stage
+        self._budgets = budgets  # by milliseconds of a stage; None: there is none
 
     @contextmanager
     def running(self, stage: TimedStage, scale: PipelineScale) -> Iterator[dict[str, GangClient]]:
@@ -118,8 +121,8 @@ class Pipelined:
                     "sequential dispatch",
                     percent(ratio["sequential"]),
                     f"{gain:.2f} x",
-                    f">= {budget:.0%}",
-                    ratio["parallel"] >= budget,
+                    "" if budget is None else f">= {budget:.0%}",
+                    None if budget is None else ratio["parallel"] >= budget,
                 )
             )
         if self.name == "16x64":
@@ -128,4 +131,9 @@ class Pipelined:
 
 
 _BUDGETS = {20: 0.97, 5: 0.90}  # DESIGN.md, section 7, and the goal for short stages
-SECTIONS = {section.name: section for section in (Pipelined(p, _BUDGETS) for p in (Pipeline(4, 16), Pipeline(16, 64)))}
+# One micro-batch alone waits for every hop, of which nothing hides behind what others compute.
+_ALONE = Pipelined(Pipeline(16, 1), {1: None})
+SECTIONS = {
+    section.name: section
+    for section in (*(Pipelined(shape, _BUDGETS) for shape in (Pipeline(4, 16), Pipeline(16, 64))), _ALONE)
+}

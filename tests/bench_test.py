@@ -122,6 +122,7 @@ def test_a_quick_benchmark_of_pipelines_ends_with_a_well_formed_result(tmp_path:
             for stage in ("", "_5ms"):
                 # Never faster than its schedule allows.
                 assert 0 < result[f"{dispatch}_{pipeline}{stage}_ratio"] <= 1.01
+        assert 0 < result[f"{dispatch}_16x1_1ms_ratio"] <= 1.01
     assert result["sequential_ratio"] == result["sequential_16x64_5ms_ratio"]
 
 
