@@ -45,6 +45,14 @@ bench: build ## run the benchmarks
 bench-spmd: build ## one program over several processes, beside multi-controller JAX (ARGS="--only psum")
 	@$(PYTHON) bench/run_spmd.py $(ARGS)
 
+.PHONY: bench-tenants
+bench-tenants: build ## shares of several tenants on the same devices (ARGS="--only shares")
+	@$(PYTHON) bench/run_tenants.py $(ARGS)
+
+.PHONY: bench-pipeline
+bench-pipeline: build ## pipelines over workers, against the ideal of their schedule (ARGS="--only 16x64")
+	@$(PYTHON) bench/run_pipeline.py $(ARGS)
+
 .PHONY: soak
 soak: build ## run mixed work for SOAK_MINUTES (3), and see that nothing grows
 	@$(PYTHON) tests/soak/run.py --minutes $(or $(SOAK_MINUTES),3)

@@ -49,6 +49,14 @@ TEST(StatusTable, ShowsWhatAnOperatorAsks) {
   EXPECT_THAT(table, HasSubstr("1.5 KiB"));
 }
 
+TEST(StatusTable, SaysWhereNothingIsComputed) {
+  proto::ClusterStatus status = Example();
+  status.mutable_islands(0)->mutable_workers(0)->set_plugin("cpu 0.1");
+  EXPECT_THAT(StatusTable(status), Not(HasSubstr("timed")));
+  status.mutable_islands(0)->mutable_workers(0)->set_plugin("cpu 0.1 (timed)");
+  EXPECT_THAT(StatusTable(status), HasSubstr("timed: nothing is computed"));
+}
+
 TEST(StatusTable, LeavesSessionsOutWhereThereAreNone) {
   EXPECT_THAT(StatusTable(proto::ClusterStatus()), Not(HasSubstr("programs")));
 }

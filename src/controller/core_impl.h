@@ -84,7 +84,7 @@ class ControllerCore::Impl {
     int64_t bytes = 0;
     absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
     absl::InlinedVector<bool, 8> reported;  // likewise
-    absl::Duration busy;                    // the longest reported
+    absl::Duration busy;                    // as reported: the mean of its workers
     bool failed = false;                    // and the other workers were told
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
