@@ -78,7 +78,13 @@ class Actions final : public ControllerActions {
 
 class Driver {
  public:
-  Driver() : core_(ControllerOptions{.token = "secret", .key_seed = 1}) {
+  // One input in three finds plenty of credits; one has launches wait for one another, one also for their inputs.
+  explicit Driver(size_t input_bytes)
+      : core_(ControllerOptions{.token = "secret",
+                                .key_seed = 1,
+                                .scheduling = {.credits = input_bytes % 3 == 0 ? 1000 : 1,
+                                               .ahead = absl::ZeroDuration(),
+                                               .sequential = input_bytes % 3 == 2}}) {
     for (LinkId& link : links_) link = LinkId{++last_link_};
   }
 
@@ -117,6 +123,9 @@ class Driver {
     Do(CloseSession{kSession});
     Look();
     FUZZ_CHECK(core_.Status(now_).sessions().empty());
+    for (LinkId link : links_) Do(LinkClosed{link, absl::OkStatus()});
+    const ControllerCounts counts = core_.Counts();
+    FUZZ_CHECK(counts.held == 0 && counts.launches == 0 && counts.credits == 0 && counts.makes == 0);
   }
 
  private:
@@ -335,7 +344,7 @@ class Driver {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   causeway::FuzzInput in(data, size);
-  causeway::Driver driver;
+  causeway::Driver driver(size);
   while (!in.empty()) driver.Step(in);
   driver.End();
   return 0;

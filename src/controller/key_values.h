@@ -36,7 +36,7 @@ class KeyValues {
     std::string value;
   };
 
-  KeyValues() = default;
+  KeyValues() : limits_() {}
   explicit KeyValues(const Limits& limits) : limits_(limits) {}
 
   // Each answers what can be answered now: a Put, itself and whoever waited for it. ALREADY_EXISTS where the key has a

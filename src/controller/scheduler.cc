@@ -92,8 +92,10 @@ void Scheduler::Touch(int lane) {
 // ---------------------------------------------------------------- sessions
 
 void Scheduler::OpenSession(SessionId session, double weight, double cap) {
-  sessions_[session].weight = weight;
-  sessions_[session].cap = cap;
+  SessionInfo& info = sessions_[session];
+  info.weight = weight;
+  info.cap = cap;
+  info.closed = false;  // its number may have been used before, and not all of that have ended
 }
 
 void Scheduler::CloseSession(SessionId session) {

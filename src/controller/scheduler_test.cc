@@ -291,6 +291,20 @@ TEST(SchedulerTest, ASessionThatClosesLeavesNothing) {
   EXPECT_THAT(world.scheduler.OfDevice(DeviceId{0}).sessions, IsEmpty());
 }
 
+TEST(SchedulerTest, ASessionsNumberMayBeUsedAgainBeforeAllHasEnded) {
+  World world({.credits = 1, .ahead = absl::ZeroDuration()});
+  world.scheduler.OpenSession(kA, 1, 1);
+  world.Add(kA, {0});
+  world.Run();
+  world.scheduler.CloseSession(kA);
+  world.scheduler.OpenSession(kA, 1, 1);
+  const int again = world.Add(kA, {0}).name;
+  while (world.Step()) {
+  }
+  EXPECT_THAT(world.order, ElementsAre(0, again));
+  EXPECT_EQ(world.scheduler.in_flight(), 0);
+}
+
 TEST(SchedulerTest, SaysWhereALaunchStands) {
   World world({.credits = 1, .ahead = absl::ZeroDuration()});
   auto measured = std::make_shared<Scheduler::Measured>();
