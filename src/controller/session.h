@@ -17,6 +17,7 @@
 #include "controller/events.h"
 #include "controller/future.h"
 #include "controller/load.h"
+#include "controller/wishes.h"
 
 namespace causeway {
 
@@ -71,6 +72,7 @@ struct Session {
   SessionId id;
   std::string name;
   std::string peer;
+  SessionWishes wishes;
   absl::Time opened;
   int64_t launches = 0;
   Load load;

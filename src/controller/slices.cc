@@ -84,13 +84,12 @@ Choice Of(Frees devices) {
     choice.devices.push_back(device.id);
   }
   choice.workers = static_cast<int>(ByWorker(devices).size());
-  choice.consecutive =
-      Raw(devices.back().id) - Raw(devices.front().id) == static_cast<int32_t>(devices.size()) - 1;
+  choice.consecutive = Raw(devices.back().id) - Raw(devices.front().id) == static_cast<int32_t>(devices.size()) - 1;
   return choice;
 }
 
-// `count` consecutive ones on as few as `workers` workers: those with the least load, then that leave least over of their
-// workers, then in the shortest run, then the first ones. None: there are no such ones.
+// `count` consecutive ones on as few as `workers` workers: those with the least load, then that leave least over of
+// their workers, then in the shortest run, then the first ones. None: there are no such ones.
 std::optional<Choice> Consecutive(const Frees& devices, int count, int workers) {
   const auto total = static_cast<int>(devices.size());
   std::vector<int64_t> load_before(total + 1, 0);
@@ -203,9 +202,9 @@ std::vector<DeviceId> OverIslands(std::vector<Frees> islands, int count) {
 std::vector<DeviceId> AllOf(const std::vector<Frees>& islands, bool one_island) {
   std::vector<DeviceId> devices;
   if (one_island) {
-    const size_t most = std::max_element(islands.begin(), islands.end(),
-                                         [](const Frees& a, const Frees& b) { return a.size() < b.size(); })
-                            ->size();
+    const size_t most = std::max_element(islands.begin(), islands.end(), [](const Frees& a, const Frees& b) {
+                          return a.size() < b.size();
+                        })->size();
     std::optional<Choice> best;
     for (const Frees& island : islands) {
       if (island.size() != most) continue;
@@ -284,9 +283,8 @@ absl::StatusOr<std::vector<DeviceId>> Slices::Take(SessionId session, absl::stri
   for (const SliceWorker& worker : workers) {
     if (!worker.devices.empty()) ordered.push_back(&worker);
   }
-  std::sort(ordered.begin(), ordered.end(), [](const SliceWorker* a, const SliceWorker* b) {
-    return a->devices.front() < b->devices.front();
-  });
+  std::sort(ordered.begin(), ordered.end(),
+            [](const SliceWorker* a, const SliceWorker* b) { return a->devices.front() < b->devices.front(); });
   for (size_t i = 0; i < ordered.size(); ++i) {
     for (DeviceId device : ordered[i]->devices) {
       if (!MayHave(wishes, *ordered[i], device)) continue;

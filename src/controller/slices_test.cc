@@ -38,7 +38,8 @@ class Workers {
 
   std::vector<SliceWorker> Views() const {
     std::vector<SliceWorker> views;
-    for (const Worker& worker : workers) views.push_back({worker.island, worker.platform, worker.alive, worker.devices});
+    for (const Worker& worker : workers)
+      views.push_back({worker.island, worker.platform, worker.alive, worker.devices});
     return views;
   }
 
@@ -161,9 +162,10 @@ TEST_F(SlicesTest, ARefusalSaysWhatIsFreeAndWhoHoldsTheRest) {
             "exclusively by session 1 (prog1.py). Ask for less, or wait until somebody has ended (`causeway status` "
             "shows who is there)");
   EXPECT_THAT(Take({.devices = 3, .one_island = true, .exclusive = true}), IsEmpty());
-  EXPECT_THAT(Why(), HasSubstr("3 devices in one island, exclusively. Free for it: 1 of 4 in island a, 0 of 2 in island "
-                               "b; held: 3 devices exclusively by session 1 (prog1.py), 2 devices by session 2 "
-                               "(prog2.py)."));
+  EXPECT_THAT(Why(),
+              HasSubstr("3 devices in one island, exclusively. Free for it: 1 of 4 in island a, 0 of 2 in island "
+                        "b; held: 3 devices exclusively by session 1 (prog1.py), 2 devices by session 2 "
+                        "(prog2.py)."));
 }
 
 TEST_F(SlicesTest, ARefusalInALargeClusterIsShort) {
@@ -250,7 +252,7 @@ class Reference {
         if (worker.alive && right && !exclusive && !(wishes.exclusive && sessions > 0)) {
           islands[worker.island].push_back(id);
           worker_of[id] = static_cast<int>(&worker - workers.workers.data());
-          }
+        }
       }
     }
   }

@@ -1,0 +1,279 @@
+"""Sessions with a say: slices, refusals, and that the programs of one are undisturbed by workers that come and go."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from harness import Client, Cluster, Process, RemoteError, eventually, short_folder, status_if_any
+from jax.extend import backend
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import causeway
+from causeway.binary import find_binary
+
+SOON_S = 20
+
+
+@pytest.fixture(scope="module")
+def two_islands() -> Iterator[Cluster]:
+    """Two islands of one worker with two devices each."""
+    with short_folder() as path, Cluster.up(path, islands=2, devices=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def start(two_islands: Cluster) -> Iterator[Any]:
+    """Starts clients of `two_islands` that wish something, and ends them with the test."""
+    clients: list[Client] = []
+
+    def started(name: str, **wishes: str) -> Client:
+        environment = {f"CAUSEWAY_SESSION_{wish.upper()}": value for wish, value in wishes.items()}
+        clients.append(Client(two_islands.client_address, two_islands.folder, name, **environment))
+        return clients[-1].__enter__()
+
+    yield started
+    for client in clients:
+        client.__exit__()
+    eventually(lambda: not two_islands.status()["sessions"], "all sessions have ended", SOON_S)
+
+
+def ids() -> list[int]:
+    return [device.id for device in jax.devices()]
+
+
+def connect(**wishes: Any) -> list[int]:
+    causeway.connect(**wishes)
+    return [device.id for device in jax.devices()]
+
+
+def connect_with(wishes: dict[str, Any]) -> list[int]:
+    return connect(**wishes)
+
+
+def use_all_devices() -> None:
+    """What JAX programs do with their devices, whatever these are."""
+    devices = jax.devices()
+    count = len(devices)
+    assert jax.device_count() == jax.local_device_count() == count
+    x = np.arange(8.0 * count, dtype=np.float32).reshape(2 * count, 4)
+    # Without a word about devices: the first one.
+    assert (jnp.asarray(x) + 1).devices() == {devices[0]}
+    mesh = jax.make_mesh((count,), ("a",), axis_types=(AxisType.Auto,))
+    assert list(mesh.devices.flat) == devices
+    spread = jax.device_put(x, NamedSharding(mesh, P("a")))
+    assert spread.sharding.device_set == set(devices)
+    np.testing.assert_array_equal(np.asarray(spread), x)
+    np.testing.assert_allclose(jax.jit(lambda x: (x * 2).sum(0))(spread), (x * 2).sum(0))
+    summed = jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, "a"), mesh=mesh, in_specs=P("a"), out_specs=P()))
+    np.testing.assert_allclose(summed(spread), x.reshape(count, 2, 4).sum(0))
+    copies = [jax.device_put(spread[0], device) for device in devices]
+    for copy, device in zip(copies, devices, strict=True):
+        assert copy.devices() == {device}
+        np.testing.assert_array_equal(np.asarray(copy), x[0])
+    turned = jax.device_put(spread, NamedSharding(Mesh(devices[::-1], "a"), P("a")))
+    np.testing.assert_array_equal(np.asarray(turned), x)
+
+
+def test_two_slices_lie_on_different_devices_and_work(two_islands: Cluster, start: Any) -> None:
+    one, two = start("one", devices="2"), start("two", devices="2")
+    first, second = one.call(ids), two.call(ids)
+    assert len(first) == len(second) == 2
+    assert not set(first) & set(second)
+    assert {tuple(first), tuple(second)} == {(0, 1), (2, 3)}, "no island was split"
+    one.call(use_all_devices)
+    two.call(use_all_devices)
+    three = start("three", devices="3")
+    three.call(use_all_devices)
+    assert len(three.call(ids)) == 3
+    everything = start("everything")
+    assert everything.call(ids) == [0, 1, 2, 3]
+    everything.call(use_all_devices)
+
+
+def test_status_shows_wishes_and_slices(two_islands: Cluster, start: Any) -> None:
+    wishes = {"weight": "2.5", "devices": "2", "cap": "0.5", "memory": "3 GiB", "exclusive": "yes", "name": "mine"}
+    start("file", **wishes).call(ids)
+    start("plain").call(ids)
+    mine, plain = two_islands.status()["sessions"]
+    shown = ("name", "weight", "device_count", "devices", "cap", "memory_cap_bytes", "exclusive")
+    assert [mine[key] for key in shown] == ["mine", 2.5, 2, "0-1", 0.5, 3 << 30, True]
+    assert [plain[key] for key in shown] == ["plain.py", 1, 2, "2-3", 1, 0, False]
+    command = [str(find_binary()), "status", "--controller", two_islands.control_address]
+    table = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert "    2.5  0-1, exclusive, cap 0.5, at most 3.0 GiB each\n" in table
+
+
+def test_one_island_is_given_or_refused(start: Any) -> None:
+    assert start("all", one_island="1").call(ids) in ([0, 1], [2, 3])
+    with pytest.raises(RemoteError, match=r"RESOURCE_EXHAUSTED: .*3 devices in one island. Free for it: 2 of 2 in"):
+        start("three", one_island="1", devices="3").call(ids)
+
+
+def test_exclusive_devices_are_refused_to_others_with_the_holders_name(start: Any) -> None:
+    holder = start("holder", devices="3", exclusive="1")
+    held = holder.call(ids)
+    rest = start("rest").call(ids)
+    assert sorted(held + rest) == [0, 1, 2, 3]
+    late = start("late")
+    with pytest.raises(RemoteError) as refused:
+        late.call(connect_with, {"devices": 2})
+    told = str(refused.value)
+    assert re.search(r"RESOURCE_EXHAUSTED: .*held: 3 devices exclusively by session \d+ \(holder\.py\)", told), told
+    assert "is a cluster running there" not in told
+    with pytest.raises(RemoteError, match=r"2 devices, exclusively.* 1 device by session \d+ \(rest\.py\)"):
+        late.call(connect_with, {"devices": 2, "exclusive": True})
+    # The same process goes on when it has changed its mind.
+    assert late.call(connect_with, {"devices": 1}) == rest
+
+
+def test_what_was_held_is_given_back_when_its_program_is_killed(two_islands: Cluster, start: Any) -> None:
+    holder = start("holder", exclusive="1")
+    assert holder.call(ids) == [0, 1, 2, 3]
+    with pytest.raises(RemoteError, match=r"4 devices exclusively by session \d+ \(holder\.py\)"):
+        start("early").call(ids)
+    holder.kill()
+    eventually(lambda: not two_islands.status()["sessions"], "the session has ended", SOON_S)
+    assert start("late", devices="4", exclusive="1").call(ids) == [0, 1, 2, 3]
+
+
+def test_a_platform_that_is_not_there_is_refused(start: Any) -> None:
+    assert start("cpu", platform="cpu").call(ids) == [0, 1, 2, 3]
+    with pytest.raises(RemoteError, match=r"RESOURCE_EXHAUSTED: .*of platform tpu.*of platform cpu: 4"):
+        start("tpu", platform="tpu").call(ids)
+
+
+def test_connect_says_more_than_the_environment(two_islands: Cluster, start: Any) -> None:
+    client = start("client", devices="3", weight="4")
+    assert len(client.call(connect_with, {"devices": 2, "name": "said"})) == 2
+    (session,) = two_islands.status()["sessions"]
+    assert (session["name"], session["weight"], session["device_count"]) == ("said", 4, 2)
+
+
+def test_connect_again_replaces_what_was_said_until_jax_has_connected(two_islands: Cluster, start: Any) -> None:
+    def twice() -> list[int]:
+        causeway.connect(devices=3, exclusive=True)
+        return connect(devices=2, weight=3)
+
+    client = start("client")
+    assert len(client.call(twice)) == 2
+    (session,) = two_islands.status()["sessions"]
+    assert (session["weight"], session["exclusive"]) == (3, False)
+    with pytest.raises(RemoteError, match=r"RuntimeError: causeway.connect\(\) comes too late: .*clear_backends"):
+        client.call(connect_with, {"devices": 1})
+
+    def anew() -> list[int]:
+        backend.clear_backends()
+        return connect(devices=1)
+
+    assert len(client.call(anew)) == 1
+    client.call(use_all_devices)
+
+
+def test_wishes_stay_for_later_sessions_of_the_process(start: Any) -> None:
+    def again() -> list[int]:
+        backend.clear_backends()
+        return [device.id for device in jax.devices()]
+
+    client = start("client")
+    assert len(client.call(connect_with, {"devices": 1})) == 1
+    assert len(client.call(again)) == 1
+
+
+def test_the_cluster_looks_at_wishes_itself(start: Any) -> None:
+    """Whoever speaks the protocol may say what our client would not let pass."""
+
+    def unchecked(data: dict[str, Any]) -> None:
+        from causeway import jax_plugin
+
+        jax_plugin._wishes = data
+        jax.devices()
+
+    client = start("client")
+    for data, complaint in (
+        ({"weight": 1e9}, r"INVALID_ARGUMENT: a session's weight is 0.001 to 1000, not 1e\+09"),
+        ({"devices": -1}, "INVALID_ARGUMENT: a session's number of devices is 0 to "),
+        ({"memory": True}, "INVALID_ARGUMENT: causeway_session_memory is to be a whole number"),
+        ({"cap": "half"}, "INVALID_ARGUMENT: causeway_session_cap is to be a decimal number"),
+        ({"priority": 1}, "INVALID_ARGUMENT: this controller knows nothing of causeway_session_priority"),
+    ):
+        with pytest.raises(RemoteError, match=complaint):
+            client.call(unchecked, data)
+
+
+def test_a_mistake_in_the_environment_is_told_before_anything_is_tried(folder: Path) -> None:
+    with (
+        Client("unix:/nowhere", folder, CAUSEWAY_SESSION_WEIGHT="heavy") as client,
+        pytest.raises(RemoteError, match=r"CAUSEWAY_SESSION_WEIGHT='heavy': a session's weight is a number from 0.001"),
+    ):
+        client.call(ids)
+
+
+def compute(kept: dict) -> float:
+    """With a program and an array that stay from call to call."""
+    if "f" not in kept:
+        mesh = jax.make_mesh((len(jax.devices()),), ("a",), axis_types=(AxisType.Auto,))
+        kept["f"] = jax.jit(lambda x: (x * 2).sum())
+        kept["x"] = jax.device_put(np.arange(12.0), NamedSharding(mesh, P("a")))
+    return float(kept["f"](kept["x"]))
+
+
+def compute_until(path: str, kept: dict) -> int:
+    """Again and again until the file is there; how often."""
+    rounds = 0
+    while not os.path.exists(path):
+        assert compute(kept) == 132
+        rounds += 1
+    return rounds
+
+
+def test_workers_come_and_go_while_sessions_run(folder: Path) -> None:
+    binary = str(find_binary())
+    control = f"unix:{folder}/control.sock"
+    address = f"unix:{folder}/client.sock"
+
+    def worker(name: str) -> Process:
+        command = [binary, "worker", "--controller", control, "--name", name, "--devices", "2"]
+        return Process([*command, "--data-address", f"unix:{folder}/{name}.data"], folder / f"{name}.log")
+
+    def workers_up() -> int:
+        status = status_if_any(control)
+        return sum(w["alive"] for island in status["islands"] for w in island["workers"]) if status else 0
+
+    command = [binary, "controller", "--client-address", address, "--control-address", control]
+    with (
+        Process([*command, "--data-address", f"unix:{folder}/controller.data"], folder / "controller.log"),
+        worker("w0"),
+        Client(address, folder, "early") as early,
+    ):
+        assert early.call(ids) == [0, 1]
+        assert early.call(compute) == 132
+        stop = folder / "stop"
+        early.start(compute_until, str(stop))
+        with worker("w1") as second:
+            eventually(lambda: workers_up() == 2, "the second worker has joined", SOON_S)
+            with Client(address, folder, "late") as late:
+                assert late.call(ids) == [0, 1, 2, 3]
+                late.call(use_all_devices)
+                stop.touch()
+                assert early.result() > 0
+                assert early.call(ids) == [0, 1], "what it saw at its beginning"
+                stop.unlink()
+                early.start(compute_until, str(stop))
+                second.kill()
+                eventually(lambda: workers_up() == 1, "the second worker is lost", SOON_S)
+            with Client(address, folder, "later") as later:
+                assert later.call(ids) == [0, 1], "no devices of a lost worker"
+                later.call(use_all_devices)
+            stop.touch()
+            assert early.result() > 0
+        assert early.call(compute) == 132
