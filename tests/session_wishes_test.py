@@ -52,7 +52,7 @@ def test_wishes_are_taken_as_people_write_them(wish: str, value: Any, taken: Any
         ("exclusive", [0, "2"], "true or false"),
         ("platform", ["", "x" * 65, b"cpu"], "a name such as cpu or cuda"),
         ("memory", [-1, "16GB", "GiB", "1.5", "-1KiB", "1e9", 1 << 51, 1.0, "9" * 99], "from 0 .no cap. to 1125899906"),
-        ("cap", [0, -0.1, 1.01, float("nan"), "all"], "a number above 0 and up to 1"),
+        ("cap", [0, -0.1, 1e-9, 1.01, float("nan"), "all"], "a number from 0.001 to 1"),
     ],
 )
 def test_what_cannot_be_wished_is_refused_with_the_range(wish: str, values: list[Any], range_text: str) -> None:
@@ -78,7 +78,7 @@ def test_wishes_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_mistakes_in_the_environment_are_told_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAUSEWAY_SESSION_CAP", "2")
-    with pytest.raises(ValueError, match=r"^CAUSEWAY_SESSION_CAP='2': a session's cap is a number above 0"):
+    with pytest.raises(ValueError, match=r"^CAUSEWAY_SESSION_CAP='2': a session's cap is a number from 0.001 to 1"):
         session.from_environment()
     monkeypatch.delenv("CAUSEWAY_SESSION_CAP")
     monkeypatch.setenv("CAUSEWAY_SESSION_WEIGTH", "2")

@@ -46,7 +46,7 @@ def connect(
     one_island  all of them in one island
     platform    only such devices: "cpu", "cuda", "tpu"
     memory      what its arrays may take on each device: bytes, or text such as "16GiB"
-    cap         the largest share of a device's time that it takes, up to 1, even if nobody else wants it
+    cap         the largest share of a device's time that it gets, 0.001 to 1, even if nobody else wants it
     exclusive   its devices are given to nobody else, and none is taken that somebody has
 
     Raises ValueError for a value out of range, and RuntimeError where JAX has connected already.

@@ -20,6 +20,7 @@ _VARIABLE = "CAUSEWAY_SESSION_"
 _ATTRIBUTE = "causeway_session_"
 
 _WEIGHTS = (0.001, 1000)
+_CAPS = (0.001, 1)
 _MOST_DEVICES = 1 << 28
 _MOST_MEMORY = 1 << 50
 _MOST_NAME_BYTES = 256
@@ -45,7 +46,7 @@ def _weight(value: Any) -> float:
 
 def _cap(value: Any) -> float:
     cap = _number(value)
-    if not 0 < cap <= 1:
+    if not _CAPS[0] <= cap <= _CAPS[1]:
         raise ValueError
     return cap
 
@@ -101,7 +102,7 @@ _WISHES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "one_island": (_flag, "true or false"),
     "platform": (_text(_MOST_PLATFORM_BYTES), f"a name such as cpu or cuda, of 1 to {_MOST_PLATFORM_BYTES} bytes"),
     "memory": (_memory, f"a number of bytes from 0 (no cap) to {_MOST_MEMORY}, such as 536870912, 512MiB or 16GiB"),
-    "cap": (_cap, "a number above 0 and up to 1 (all of a device's time)"),
+    "cap": (_cap, f"a number from {_CAPS[0]:g} to {_CAPS[1]:g} (all of a device's time)"),
     "exclusive": (_flag, "true or false"),
 }
 

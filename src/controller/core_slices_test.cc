@@ -17,6 +17,8 @@ using ::testing::IsEmpty;
 
 class CoreSlicesTest : public CoreTest {
  protected:
+  using CoreTest::CoreTest;
+
   absl::Status Open(SessionId session, const std::string& name, const SessionWishes& wishes) {
     const RequestHeader header = Next(session);
     Handle(OpenSession{header, name, "peer", wishes});
@@ -144,6 +146,61 @@ TEST_F(CoreSlicesTest, StatusShowsWhatASessionWishedAndGot) {
   EXPECT_EQ(status.sessions(1).cap(), 1);
   EXPECT_EQ(status.sessions(1).memory_cap_bytes(), 0);
   EXPECT_FALSE(status.sessions(1).exclusive());
+}
+
+// Two sessions that always have launches of 10 ms waiting for device 0.
+class CoreSharesTest : public CoreSlicesTest {
+ protected:
+  static constexpr absl::Duration kLaunchTime = absl::Milliseconds(10);
+
+  CoreSharesTest() : CoreSlicesTest({}, Collectives::kAuto, {.credits = 1, .ahead = absl::ZeroDuration()}) {}
+
+  void OpenBusy(SessionId session, const std::string& name, const SessionWishes& wishes) {
+    ASSERT_TRUE(Open(session, name, wishes).ok());
+    Put(A(1, session), {0});
+    ArrayDone(kLinkA, A(1, session));
+    Compile(P(1, session), {0}, kLinkA);
+    for (uint64_t i = 2; i < 302; ++i) Launch(P(1, session), A(1, session), A(i, session));
+  }
+
+  // So many launches end, one after the other.
+  void Run(int launches) {
+    for (int i = 0; i < launches; ++i) {
+      now_ += kLaunchTime;
+      proto::ToController message;
+      proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
+      done.set_number(++last_);
+      done.set_run_us(absl::ToInt64Microseconds(kLaunchTime));
+      Handle(WorkerFrame{kLinkA, message, ""});
+    }
+  }
+
+  // Launches of the session that have ended.
+  int64_t Ended(int session) const {
+    return core_.Status(now_).sessions(session).device_us() / absl::ToInt64Microseconds(kLaunchTime);
+  }
+
+ private:
+  uint64_t last_ = 0;
+};
+
+TEST_F(CoreSharesTest, DeviceTimeIsSharedByTheWeightsThatWereWished) {
+  Workers();
+  OpenBusy(kSession, "one", {.weight = 3});
+  OpenBusy(kOther, "two", {});
+  Run(200);
+  EXPECT_EQ(Ended(0) + Ended(1), 200);
+  EXPECT_NEAR(Ended(0), 150, 2);
+  EXPECT_EQ(core_.Status(now_).sessions(0).weight(), 3);
+}
+
+TEST_F(CoreSharesTest, ACapThatWasWishedHolds) {
+  Workers();
+  OpenBusy(kSession, "one", {.weight = 1000, .cap = 0.25});
+  OpenBusy(kOther, "two", {});
+  Run(200);
+  EXPECT_EQ(Ended(0) + Ended(1), 200);
+  EXPECT_NEAR(Ended(0), 50, 12) << "and what a session may use at once";
 }
 
 }  // namespace

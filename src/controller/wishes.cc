@@ -6,8 +6,8 @@
 namespace causeway {
 namespace {
 
-template <typename Value, typename Bound>
-absl::Status OutOfRange(const char* wish, const Value& value, const Bound& low, const Bound& high) {
+template <typename Value, typename Low, typename High>
+absl::Status OutOfRange(const char* wish, const Value& value, const Low& low, const High& high) {
   return absl::InvalidArgumentError(absl::StrCat("a session's ", wish, " is ", low, " to ", high, ", not ", value));
 }
 
@@ -18,10 +18,7 @@ absl::Status CheckWishes(const SessionWishes& wishes) {
   if (!(wishes.weight >= kMinWeight && wishes.weight <= kMaxWeight)) {
     return OutOfRange("weight", wishes.weight, kMinWeight, kMaxWeight);
   }
-  if (!(wishes.cap > 0 && wishes.cap <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a session's cap is more than 0 and at most 1 (all of a device's time), not ", wishes.cap));
-  }
+  if (!(wishes.cap >= kMinCap && wishes.cap <= 1)) return OutOfRange("cap", wishes.cap, kMinCap, 1);
   if (wishes.devices < 0 || wishes.devices > kMaxWishedDevices) {
     return OutOfRange("number of devices", wishes.devices, 0, kMaxWishedDevices);
   }

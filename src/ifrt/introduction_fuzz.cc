@@ -64,7 +64,7 @@ void Feed(FuzzInput in) {
   FUZZ_CHECK(client->name.size() <= 256);
   for (char c : client->name) FUZZ_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
   FUZZ_CHECK(wishes.weight >= kMinWeight && wishes.weight <= kMaxWeight);
-  FUZZ_CHECK(wishes.cap > 0 && wishes.cap <= 1);
+  FUZZ_CHECK(wishes.cap >= kMinCap && wishes.cap <= 1);
   FUZZ_CHECK(wishes.devices >= 0 && wishes.devices <= kMaxWishedDevices);
   FUZZ_CHECK(wishes.memory_bytes >= 0 && wishes.memory_bytes <= kMaxWishedMemoryBytes);
   proto::ClusterStatus::Session shown;
