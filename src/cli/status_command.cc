@@ -58,9 +58,6 @@ nlohmann::json ToJson(const google::protobuf::Message& message) {
       case FieldDescriptor::CPPTYPE_BOOL:
         value = fields.GetBool(message, field);
         break;
-      case FieldDescriptor::CPPTYPE_DOUBLE:
-        value = fields.GetDouble(message, field);
-        break;
       case FieldDescriptor::CPPTYPE_INT32:
         value = fields.GetInt32(message, field);
         break;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,65 @@ def test_status_shows_wishes_and_slices(two_islands: Cluster, start: Any) -> Non
     assert "    2.5  0-1, exclusive, cap 0.5, at most 3.0 GiB each\n" in table
 
 
+def prepare(kept: dict) -> None:
+    """A program of some milliseconds on the first device."""
+    kept["busy"] = jax.jit(lambda x: jax.lax.fori_loop(0, 20, lambda _, y: jnp.sin(y), x))
+    kept["operand"] = jnp.linspace(0, 1, 200_000)
+    kept["busy"](kept["operand"]).block_until_ready()
+    kept["one_s"] = min(keep_busy(0, kept) for _ in range(3))
+
+
+def keep_busy(device_s: float, kept: dict) -> float:
+    """Launches of it for about so long, none of which waits for another; how long they took."""
+    began = time.monotonic()
+    launches = max(1, int(device_s / kept.get("one_s", 1)))
+    results = [kept["busy"](kept["operand"]) for _ in range(launches)]
+    for result in results:
+        result.block_until_ready()
+    return time.monotonic() - began
+
+
+def test_a_cap_keeps_a_session_from_most_of_a_device_that_nobody_else_wants(two_islands: Cluster, start: Any) -> None:
+    client = start("capped", devices="1", cap="0.1")
+    client.call(prepare)
+
+    def device_s() -> float:
+        (session,) = two_islands.status()["sessions"]
+        assert session["cap"] == 0.1
+        return session["device_us"] / 1e6
+
+    before = device_s()
+    took_s = client.call(keep_busy, 0.3)
+    used_s = device_s() - before
+    assert used_s > 0
+    # A tenth, and what a session may use at once, and what was handed over before any of it was measured.
+    assert used_s < 0.25 * took_s
+
+
+def test_device_time_is_shared_by_weight(two_islands: Cluster, start: Any) -> None:
+    clients = [start("heavy", weight="4"), start("light", weight="1")]
+    for client in clients:
+        client.call(prepare)
+    for client in clients:
+        client.start(keep_busy, 3)
+    # While both of them have something waiting: what each has used.
+    used: list[tuple[int, int]] = []
+
+    def both_are_done() -> bool:
+        heavy, light = two_islands.status()["sessions"]
+        assert (heavy["weight"], light["weight"]) == (4, 1)
+        if heavy["queued"] > 0 and light["queued"] > 0:
+            used.append((heavy["device_us"], light["device_us"]))
+        return bool(used) and (heavy["queued"] == 0 or light["queued"] == 0)
+
+    eventually(both_are_done, "one of them is done", 60)
+    for client in clients:
+        client.result()
+    heavy_us, light_us = (last - first for first, last in zip(used[0], used[-1], strict=True))
+    assert heavy_us + light_us > 500_000
+    assert 3 < heavy_us / light_us < 5.4
+
+
 def test_one_island_is_given_or_refused(start: Any) -> None:
     assert start("all", one_island="1").call(ids) in ([0, 1], [2, 3])
     with pytest.raises(RemoteError, match=r"RESOURCE_EXHAUSTED: .*3 devices in one island. Free for it: 2 of 2 in"):
@@ -200,7 +260,11 @@ def test_the_cluster_looks_at_wishes_itself(start: Any) -> None:
 
     client = start("client")
     for data, complaint in (
-        ({"weight": 1e9}, r"INVALID_ARGUMENT: a session's weight is 0.001 to 1000, not 1e\+09"),
+        ({"weight": 0.0}, "INVALID_ARGUMENT: a session's weight is 0.001 to 1000, not 0"),
+        ({"weight": float("nan")}, "INVALID_ARGUMENT: a session's weight is 0.001 to 1000, not nan"),
+        ({"weight": 1e300}, r"INVALID_ARGUMENT: a session's weight is 0.001 to 1000, not 1e\+300"),
+        ({"cap": 0.0}, "INVALID_ARGUMENT: a session's cap is 0.001 to 1, not 0"),
+        ({"devices": 1_000_000}, "RESOURCE_EXHAUSTED: .*1000000 devices. Free for it: 2 of 2 in"),
         ({"devices": -1}, "INVALID_ARGUMENT: a session's number of devices is 0 to "),
         ({"memory": True}, "INVALID_ARGUMENT: causeway_session_memory is to be a whole number"),
         ({"cap": "half"}, "INVALID_ARGUMENT: causeway_session_cap is to be a decimal number"),
@@ -208,6 +272,7 @@ def test_the_cluster_looks_at_wishes_itself(start: Any) -> None:
     ):
         with pytest.raises(RemoteError, match=complaint):
             client.call(unchecked, data)
+    assert client.call(connect_with, {"devices": 4}) == [0, 1, 2, 3]
 
 
 def test_a_mistake_in_the_environment_is_told_before_anything_is_tried(folder: Path) -> None:
