@@ -104,11 +104,10 @@ def _make_client() -> Any:
         with _quiet_client():
             client = backend.ifrt_proxy.get_client(url, options)
     except Exception as error:
-        message = f"no connection to the Causeway cluster at {url}: {error}"
-        if not str(error).startswith(_REFUSALS):
-            cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
-            message = f"{message} ({problem or cure})"
-        raise RuntimeError(message) from error
+        if str(error).startswith(_REFUSALS):
+            raise RuntimeError(f"the Causeway cluster at {url} refuses this session: {_told(error)}") from error
+        cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
+        raise RuntimeError(f"no connection to the Causeway cluster at {url}: {error} ({problem or cure})") from error
 
     if getattr(client, "supports_executable_serialization", True):
         # The client cannot serialise executables, which the cache would ask it to.
@@ -119,6 +118,12 @@ def _make_client() -> Any:
         xla_bridge._backends.setdefault(client.platform, client)
     _begin(client, url)
     return client
+
+
+def _told(error: Exception) -> str:
+    """What the cluster has said, without what the stock client puts before it."""
+    code, _, text = str(error).partition(": ")
+    return f"{code}: {text.partition('; detailed error: ')[2] or text}"
 
 
 def _begin(client: Any, url: str) -> None:

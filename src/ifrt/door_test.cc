@@ -182,14 +182,19 @@ TEST_F(DoorTest, AClientWhoseWishCannotBeMetIsToldAndMayAskAgain) {
       << "it is open by now";
 }
 
-TEST_F(DoorTest, AWishThatNobodyCanHaveEndsTheStream) {
+TEST_F(DoorTest, AWishThatNobodyCanHaveIsAnsweredAndOpensNothing) {
   cluster_.Join();
   wire::GrpcIfrtSessionMetadata metadata = GoodMetadata();
   (*metadata.mutable_initialization_data()->mutable_attributes())["causeway_session_weight"].set_string_value("-1");
-  const grpc::Status status = Client(*stub_, metadata).End();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(status.error_message(), HasSubstr("weight is 0.001 to 1000"));
-  EXPECT_EQ(door_.session_count(), 0);
+  Client client(*stub_, metadata);
+  wire::IfrtRequest request;
+  request.mutable_init_request();
+  const auto refused = client.Call(request).response_metadata().status();
+  EXPECT_EQ(refused.code(), tensorflow::error::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.message(), HasSubstr("weight is 0.001 to 1000"));
+  request.Clear();
+  request.mutable_check_future_request();
+  EXPECT_THAT(client.Call(request).response_metadata().status().message(), HasSubstr("must be Init"));
 }
 
 // ---------------------------------------------------------------- bad clients

@@ -87,7 +87,7 @@ absl::Status Take(const std::string& name, const Value& value, Introduction& cli
 
 }  // namespace
 
-absl::StatusOr<Introduction> ParseIntroduction(const Attributes& data) {
+Introduction ParseIntroduction(const Attributes& data) {
   // In an order that is always the same, so that of two mistakes the same one is told.
   const std::map<std::string, const Value*> attributes = [&data] {
     std::map<std::string, const Value*> sorted;
@@ -97,8 +97,8 @@ absl::StatusOr<Introduction> ParseIntroduction(const Attributes& data) {
     return sorted;
   }();
   Introduction client;
-  for (const auto& [name, value] : attributes) RETURN_IF_ERROR(Take(name, *value, client));
-  RETURN_IF_ERROR(CheckWishes(client.wishes));
+  for (const auto& [name, value] : attributes) client.mistake.Update(Take(name, *value, client));
+  client.mistake.Update(CheckWishes(client.wishes));
   return client;
 }
 

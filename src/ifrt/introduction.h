@@ -23,6 +23,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "controller/wishes.h"
@@ -35,14 +36,16 @@ inline constexpr char kSessionHeader[] = "ifrt-proxy-grpc-ifrt-session-metadata-
 struct Introduction {
   std::string name;  // as it can be shown; empty where it has none
   SessionWishes wishes;
+  // INVALID_ARGUMENT where it wishes what nobody can. For the answer to Init: of a stream that ends before that, the
+  // stock client knows no more than that it has ended, and tries again and again.
+  absl::Status mistake;
 };
 
-// INVALID_ARGUMENT where the header cannot be parsed, or wishes what nobody can; FAILED_PRECONDITION where its version
-// is not served.
+// INVALID_ARGUMENT where the header cannot be parsed; FAILED_PRECONDITION where its version is not served.
 absl::StatusOr<Introduction> ParseIntroduction(absl::string_view header);
 
-// The same, of the initialisation data.
-absl::StatusOr<Introduction> ParseIntroduction(const xla::ifrt::AttributeMapProto& data);
+// Of the initialisation data alone.
+Introduction ParseIntroduction(const xla::ifrt::AttributeMapProto& data);
 
 }  // namespace causeway
 

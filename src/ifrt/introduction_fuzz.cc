@@ -60,6 +60,11 @@ void Feed(FuzzInput in) {
     FUZZ_CHECK(client.status().message().size() < 512);
     return;
   }
+  if (!client->mistake.ok()) {
+    FUZZ_CHECK(absl::IsInvalidArgument(client->mistake));
+    FUZZ_CHECK(client->mistake.message().size() < 512);
+    return;
+  }
   const SessionWishes& wishes = client->wishes;
   FUZZ_CHECK(client->name.size() <= 256);
   for (char c : client->name) FUZZ_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);

@@ -20,12 +20,12 @@ class IntroductionTest : public ::testing::Test {
     return (*data_.mutable_attributes())["causeway_session_" + name];
   }
   Introduction Parse() const {
-    const auto parsed = ParseIntroduction(data_);
-    EXPECT_TRUE(parsed.ok()) << parsed.status();
-    return parsed.ok() ? *parsed : Introduction();
+    Introduction client = ParseIntroduction(data_);
+    EXPECT_TRUE(client.mistake.ok()) << client.mistake;
+    return client;
   }
   std::string Refused() const {
-    const absl::Status status = ParseIntroduction(data_).status();
+    const absl::Status status = ParseIntroduction(data_).mistake;
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
   }
@@ -127,6 +127,7 @@ TEST_F(IntroductionTest, TheHeaderHasTheVersionToo) {
   const auto client = ParseIntroduction(metadata.SerializeAsString());
   ASSERT_TRUE(client.ok()) << client.status();
   EXPECT_EQ(client->wishes.devices, 2);
+  EXPECT_TRUE(client->mistake.ok()) << client->mistake;
   EXPECT_EQ(ParseIntroduction("\xff").status().code(), absl::StatusCode::kInvalidArgument);
 }
 

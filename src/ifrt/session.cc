@@ -199,6 +199,7 @@ absl::Status IfrtSession::Dispatch(const IfrtCall& call, const IfrtRequest& requ
 // ---------------------------------------------------------------- the session itself
 
 absl::Status IfrtSession::OnInit(const IfrtCall& call) {
+  RETURN_IF_ERROR(client_.mistake);
   OpenSession event{{}, client_.name, peer_, client_.wishes};
   event.request = Expect(OnDone([this, call](const absl::Status& status) {
     if (!status.ok()) return AnswerError(call, status);
