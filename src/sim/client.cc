@@ -223,7 +223,7 @@ void Client::Copy() {
   if (random().Chance(80)) {
     const bool distinct = !Mistake();
     std::vector<DeviceId> all;
-    for (const auto& [id, device] : context_.model.devices()) all.push_back(id);
+    for (const DeviceView& device : context_.controller->core().DevicesOf(session_)) all.push_back(device.id);
     random().Shuffle(all);
     for (size_t i = 0; i < shards; ++i) e.devices.push_back(distinct ? all[i % all.size()] : random().Of(all));
     if (Mistake()) e.devices.push_back(random().Of(all));

@@ -29,7 +29,7 @@ SessionWishes Client::PickWishes() {
   SessionWishes wishes;
   if (random().Chance(50)) return wishes;
   wishes.weight = random().Of(std::vector<double>{kMinWeight, 0.5, 1, 3, kMaxWeight});
-  wishes.cap = random().Of(std::vector<double>{0.01, 0.5, 1, 1});
+  if (context_.profile.caps) wishes.cap = random().Of(std::vector<double>{0.01, 0.5, 1});
   wishes.devices = static_cast<int>(random().Between(1, 4));
   wishes.one_island = random().Chance(30);
   wishes.exclusive = random().Chance(30);

@@ -26,8 +26,8 @@ struct ControllerProcessOptions {
   ControllerOptions core;
   absl::Duration link_delay = absl::Microseconds(50);
   int full_frames = 100;           // in flight to one worker, above which its link is full
-  // Whether time is told to the core; where launches are held, a while longer. The world has no end while it is.
-  std::function<bool()> watching;
+  std::function<bool()> watching;  // whether time is told to the core. The world has no end while it is
+  bool caps = false;               // it is told a while longer where launches are held
 };
 
 // Learns what the core holds of its workers, when it does.
