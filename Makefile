@@ -33,8 +33,9 @@ test-full: test asan tsan sim ## test, the sanitizers, and the slow tests
 
 SIM_SEEDS := 5000
 .PHONY: sim
-sim: build ## run SIM_SEEDS seeds of the simulator
+sim: build ## run SIM_SEEDS seeds of the simulators: clusters, and the gang scheduler alone
 	@build/release/tools/causeway_sim --seeds $(SIM_SEEDS)
+	@build/release/tools/causeway_sim --gangs --seeds $(SIM_SEEDS)
 
 .PHONY: bench
 bench: build ## run the benchmarks
@@ -43,6 +44,14 @@ bench: build ## run the benchmarks
 .PHONY: bench-spmd
 bench-spmd: build ## one program over several processes, beside multi-controller JAX (ARGS="--only psum")
 	@$(PYTHON) bench/run_spmd.py $(ARGS)
+
+.PHONY: bench-tenants
+bench-tenants: build ## shares of several tenants on the same devices (ARGS="--only shares")
+	@$(PYTHON) bench/run_tenants.py $(ARGS)
+
+.PHONY: bench-pipeline
+bench-pipeline: build ## pipelines over workers, against the ideal of their schedule (ARGS="--only 16x64")
+	@$(PYTHON) bench/run_pipeline.py $(ARGS)
 
 .PHONY: soak
 soak: build ## run mixed work for SOAK_MINUTES (3), and see that nothing grows

@@ -36,13 +36,20 @@ def _own_ticks() -> int:
 
 
 class OthersWatch:
-    """Measures how many processors other processes have kept busy since it was made, on average."""
+    """Measures how many processors other processes have kept busy since it was made, on average; and how many this
+    one and those below it."""
 
     def __init__(self):
         self._began = time.monotonic()
-        self._others = _busy_ticks() - _own_ticks()
+        self._own = _own_ticks()
+        self._others = _busy_ticks() - self._own
 
     def busy_processors(self) -> float:
+        return self._processors(_busy_ticks() - _own_ticks() - self._others)
+
+    def own_processors(self) -> float:
+        return self._processors(_own_ticks() - self._own)
+
+    def _processors(self, ticks: int) -> float:
         seconds = time.monotonic() - self._began
-        ticks = _busy_ticks() - _own_ticks() - self._others
         return max(0.0, ticks / os.sysconf("SC_CLK_TCK") / seconds)

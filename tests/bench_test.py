@@ -32,6 +32,17 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
+def _quick_result(program: str, file: Path) -> dict[str, Any]:
+    """RESULT of a quick run, which is what its file has as well."""
+    ran = _run("--quick", "--json", file, program=program)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    word, _, text = ran.stdout.splitlines()[-1].partition(" ")
+    assert word == "RESULT"
+    result = json.loads(text)
+    assert json.loads(file.read_text(encoding="utf-8"))["result"] == result
+    return result
+
+
 def test_a_quick_benchmark_of_everything_ends_with_a_well_formed_result(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     ran = _run("--quick", "--json", file)
@@ -77,12 +88,7 @@ def test_a_missing_build_is_an_error_that_says_what_to_do(tmp_path: Path) -> Non
 
 
 def test_a_quick_benchmark_of_programs_over_processes_ends_with_a_well_formed_result(tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    ran = _run("--quick", "--json", file, program="run_spmd.py")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    word, _, text = ran.stdout.splitlines()[-1].partition(" ")
-    assert word == "RESULT"
-    result = json.loads(text)
+    result = _quick_result("run_spmd.py", tmp_path / "result.json")
     for name in (
         *(
             f"psum{how}_{what}_{shape}"
@@ -95,7 +101,40 @@ def test_a_quick_benchmark_of_programs_over_processes_ends_with_a_well_formed_re
     ):
         assert math.isfinite(result[name]), name
         assert result[name] > 0, name
-    assert json.loads(file.read_text(encoding="utf-8"))["result"] == result
+
+
+def test_a_quick_benchmark_of_tenants_ends_with_a_well_formed_result(tmp_path: Path) -> None:
+    result = _quick_result("run_tenants.py", tmp_path / "result.json")
+    for name in ("aggregate_ratio", "one_tenant_used", "idle_others_before", "idle_others_after", "mixed_cpu"):
+        assert result[name] > 0, name
+    for name in ("shares_error", "shares_error_of_total", "mixed_share_error", "mixed_idle", "idle_takeover_ms"):
+        assert math.isfinite(result[name]), name
+    for way in ("fill", "fill_ahead"):
+        # No device does more than there is time for; the rest is the counts' grain in so short a time.
+        assert all(0 < result[f"{way}_{clients}"] < 2 for clients in (1, 2, 4, 8))
+    assert result["shares_error_of_total"] <= result["shares_error"]
+
+
+def test_a_quick_benchmark_of_pipelines_ends_with_a_well_formed_result(tmp_path: Path) -> None:
+    result = _quick_result("run_pipeline.py", tmp_path / "result.json")
+    for dispatch in ("pipeline", "sequential"):
+        for pipeline in ("4x16", "16x64"):
+            for stage in ("", "_5ms"):
+                # Never faster than its schedule allows.
+                assert 0 < result[f"{dispatch}_{pipeline}{stage}_ratio"] <= 1.01
+        assert 0 < result[f"{dispatch}_16x1_1ms_ratio"] <= 1.01
+    assert result["sequential_ratio"] == result["sequential_16x64_5ms_ratio"]
+
+
+@pytest.mark.parametrize("program", ["run_tenants.py", "run_pipeline.py"])
+def test_benchmarks_of_the_scheduler_say_what_they_can_do_and_refuse_nonsense(program: str) -> None:
+    assert "--quick" in _run("--help", program=program).stdout
+    for nonsense in (("--only", "lunch"), ("--rounds", "0")):
+        assert _run(*nonsense, program=program).returncode == 2
+    without_a_build = _run("--quick", "--build", "/nowhere", program=program)
+    assert without_a_build.returncode == 1
+    assert "make build" in without_a_build.stderr
+    assert "RESULT" not in without_a_build.stdout
 
 
 def test_a_section_that_does_not_exist_is_a_usage_error() -> None:

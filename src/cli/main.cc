@@ -85,6 +85,14 @@ void AddPrograms(CLI::App& sub, ProgramFlags& flags) {
       ->capture_default_str();
 }
 
+void AddLaunchTime(CLI::App& sub, std::string& spec) {
+  sub.add_option("--launch-time", spec,
+                 "To time schedules: launches take a set time and no core, and all results are zeros. "
+                 "NAME=TIME[,NAME=TIME...]; NAME: a program's, * for any characters; TIME: 300us, 5ms, 1s, or "
+                 "cost:FLOPS_PER_S for what the plugin's cost analysis counts; the first NAME that matches counts")
+      ->envname("CAUSEWAY_LAUNCH_TIME");
+}
+
 void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
   sub.add_option("--policy", flags.policy,
                  "Whose launch is next where several sessions wait for a device: fair (by device time used, and the "
@@ -193,6 +201,7 @@ void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
       ->envname("CAUSEWAY_NUM_NODES")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  AddLaunchTime(*sub, flags.launch_time);
 }
 
 void AddUp(CLI::App& app, UpFlags& flags) {
@@ -211,6 +220,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_option("--plugin", flags.plugin, "PJRT plugin: cpu, cuda, tpu, or the path of a shared library")
       ->envname("CAUSEWAY_PLUGIN")
       ->capture_default_str();
+  AddLaunchTime(*sub, flags.launch_time);
   sub->add_option("--dir", flags.dir, "Folder for sockets and logs (default: a private one, removed at the end)")
       ->envname("CAUSEWAY_DIR");
   sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");

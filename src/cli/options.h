@@ -77,7 +77,8 @@ struct UpFlags {
   int devices = 4;
   std::string client_address = kDefaultClientAddress;
   std::string plugin = "cpu";
-  std::string dir;  // empty: a private one is made, and removed at the end
+  std::string launch_time;  // empty: launches run
+  std::string dir;          // empty: a private one is made, and removed at the end
   bool slices = false;
   bool restart = true;
   bool exit_with_stdin = false;

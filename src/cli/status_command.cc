@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/saturate.h"
@@ -15,6 +16,7 @@
 #include "cli/ask.h"
 #include "proto/control_version.h"
 #include "proto/status.h"
+#include "timed/timed_runtime.h"
 
 namespace causeway {
 namespace {
@@ -141,6 +143,9 @@ std::string StatusTable(const proto::ClusterStatus& status) {
                             worker.alive() ? "up" : "LOST", DeviceRange(worker),
                             worker.devices().empty() ? "" : PrintableUtf8(worker.devices(0).kind()), Bytes(bytes),
                             buffers, worker.pid());
+      if (absl::EndsWith(worker.plugin(), kTimedMark)) {
+        absl::StrAppend(&out, "    timed: nothing is computed, results are zeros\n");
+      }
       if (!worker.alive()) absl::StrAppend(&out, "    lost because: ", PrintableUtf8(worker.lost_because()), "\n");
     }
   }

@@ -61,6 +61,14 @@ TEST(StatusTable, ShowsWhatASessionWished) {
   EXPECT_THAT(StatusTable(status), HasSubstr("2.5  0-3, 6, exclusive, cap 0.25, at most 4.0 GiB each\n"));
 }
 
+TEST(StatusTable, SaysWhereNothingIsComputed) {
+  proto::ClusterStatus status = Example();
+  status.mutable_islands(0)->mutable_workers(0)->set_plugin("cpu 0.1");
+  EXPECT_THAT(StatusTable(status), Not(HasSubstr("timed")));
+  status.mutable_islands(0)->mutable_workers(0)->set_plugin("cpu 0.1 (timed)");
+  EXPECT_THAT(StatusTable(status), HasSubstr("timed: nothing is computed"));
+}
+
 TEST(StatusTable, LeavesSessionsOutWhereThereAreNone) {
   EXPECT_THAT(StatusTable(proto::ClusterStatus()), Not(HasSubstr("programs")));
 }

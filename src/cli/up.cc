@@ -21,6 +21,7 @@
 #include "cli/child.h"
 #include "cli/shutdown.h"
 #include "cli/status_command.h"
+#include "timed/launch_times.h"
 
 namespace causeway {
 namespace {
@@ -156,6 +157,10 @@ class Up {
                                            flags_.plugin,
                                            "--data-address",
                                            absl::StrFormat("unix:%s/worker-%d-%d.data", dir_, island, host)};
+        if (!flags_.launch_time.empty()) {
+          worker.push_back("--launch-time");
+          worker.push_back(flags_.launch_time);
+        }
         RETURN_IF_ERROR(Add("worker " + name, std::move(worker), absl::StrCat(dir_, "/", name, ".log")));
       }
     }
@@ -266,6 +271,7 @@ class Up {
 absl::Status CheckFlags(const UpFlags& flags) {
   constexpr int kMaxProcesses = 1024;
   RETURN_IF_ERROR(CheckTimeouts(flags.timeouts));
+  if (!flags.launch_time.empty()) RETURN_IF_ERROR(LaunchTimes::Parse(flags.launch_time).status());
   if (flags.islands < 1 || flags.hosts < 1 || flags.devices < 1 || flags.islands * flags.hosts > kMaxProcesses) {
     return absl::InvalidArgumentError(
         absl::StrCat("--islands, --hosts and --devices must be at least 1, and at most ", kMaxProcesses, " workers"));

@@ -26,6 +26,7 @@
 #include "net/socket_data_plane.h"
 #include "net/tcp_link.h"
 #include "pjrt/pjrt_runtime.h"
+#include "timed/timed_runtime.h"
 #include "worker/key_value_link.h"
 #include "worker/shell.h"
 
@@ -92,6 +93,19 @@ absl::Status CheckGroup(const WorkerOptions& options) {
   return absl::OkStatus();
 }
 
+// The plugin's devices, on which launches run or, where that is asked for, only take their time.
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeRuntime(const PjrtRuntimeOptions& plugin,
+                                                           const std::string& launch_time) {
+  if (launch_time.empty()) return CreatePjrtRuntime(plugin);
+  TimedRuntimeOptions timed;
+  ASSIGN_OR_RETURN(timed.times, LaunchTimes::Parse(launch_time));
+  ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, CreatePjrtRuntime(plugin));
+  Log(LogLevel::kWarning,
+      absl::StrCat("timed: nothing is computed, the results of all programs are zeros (--launch-time ", launch_time,
+                   ")"));
+  return MakeTimedRuntime(std::move(runtime), std::move(timed));
+}
+
 }  // namespace
 
 absl::Status RunWorker(const WorkerOptions& options) {
@@ -112,7 +126,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
     plugin.node_id = options.node_id;
     plugin.nodes = options.nodes;
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, CreatePjrtRuntime(plugin));
+  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, MakeRuntime(plugin, options.launch_time));
   SocketDataPlaneOptions data;
   data.listen_address = options.data_address;
   ASSIGN_OR_RETURN(const std::unique_ptr<SocketDataPlane> plane, SocketDataPlane::Start(std::move(data)));

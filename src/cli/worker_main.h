@@ -17,6 +17,8 @@ struct WorkerOptions {
   int devices = 0;  // to make, where the plugin can make any number; 0: all that it finds
   std::string data_address = kDefaultDataAddress;
   std::string token;
+  // What launches take instead of running, as timed/launch_times.h says; empty: they run.
+  std::string launch_time;
   // A plugin that makes one client of several processes (cuda): their group, and this one's place in it.
   std::string group;
   int node_id = 0;

@@ -113,6 +113,31 @@ TEST_F(CoreGangTest, ALaunchGoesToAllAndIsDoneWhenAllAre) {
   EXPECT_EQ(core_.Counts().launches, 0);
 }
 
+// One that sees an end late sees the next launch shorter, so the longest of all would come to more than there was.
+TEST_F(CoreGangTest, ItsDeviceTimeIsTheMeanOfWhatItsWorkersReport) {
+  TwoWorkers();
+  CompileForBoth(P(1));
+  Put(A(1), {1, 2});
+  const auto end = [&](LinkId link, uint64_t number, int64_t run_us) {
+    proto::ToController message;
+    proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
+    done.set_number(number);
+    done.set_run_us(run_us);
+    Handle(WorkerFrame{link, message, ""});
+  };
+  for (const auto& [on_a, on_b] : {std::pair(5100, 5000), std::pair(4900, 5000)}) {
+    Launch(P(1), A(1), A(2));
+    const uint64_t number = Sent(kLinkA, proto::ToWorker::kLaunch).back().launch().number();
+    end(kLinkA, number, on_a);
+    end(kLinkB, number, on_b);
+    Handle(DestructArrays{Next(), {A(2)}});
+  }
+  const proto::ClusterStatus status = core_.Status(now_);
+  EXPECT_EQ(status.sessions(0).device_us(), 2 * 10'000);
+  EXPECT_EQ(status.islands(0).workers(0).devices(1).busy_us(), 10'000);
+  EXPECT_EQ(status.islands(0).workers(1).devices(0).busy_us(), 10'000);
+}
+
 TEST_F(CoreGangTest, AFailureOnOneIsToldToTheOthers) {
   TwoWorkers();
   CompileForBoth(P(1));

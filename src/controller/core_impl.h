@@ -86,7 +86,7 @@ class ControllerCore::Impl {
     int64_t bytes = 0;
     absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
     absl::InlinedVector<bool, 8> reported;  // likewise
-    absl::Duration busy;                    // the longest reported
+    absl::Duration busy;                    // as reported: the mean of its workers
     bool failed = false;                    // and the other workers were told
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
@@ -165,6 +165,8 @@ class ControllerCore::Impl {
   void OnKeyValueRequest(const WorkerFrame& e);
   void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
+  // Those who wait for the sender's data for `id` hear that it will not come; they report the error like any other.
+  void FailMakers(ArrayId id, const WorkerSlot& sender, const absl::Status& lost);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);
@@ -237,6 +239,8 @@ class ControllerCore::Impl {
   void HandOver(PendingLaunch& launch);
   // `id` is told to the workers: so is what waited for nothing else.
   void Release(uint64_t id);
+  // A receiver that was lost, or is another by now, does not wait for what was to be sent to it.
+  void DropLostReceivers(Held& held);
   void SendHeld(Held& held);
   // The workers are told to make the array from now on: when it will be there.
   void ExpectMake(ArrayId id);

@@ -163,7 +163,8 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
   const auto found = launches_.find(LaunchNumber{done.number()});
   if (found == launches_.end() || !found->second->Report(worker)) return;
   PendingLaunch& launch = *found->second;
-  launch.busy = std::max(launch.busy, absl::Microseconds(std::max<int64_t>(0, done.run_us())));
+  // The longest would count more than there is: each worker that sees one end late sees the next one shorter.
+  launch.busy += absl::Microseconds(std::max<int64_t>(0, done.run_us())) / launch.placement->workers.size();
   if (done.worker_bytes() > 0) CountTraffic(launch, done);
   const absl::Status status = FromProto(done.status());
   // The workers tell one another; but their links may be what has failed.

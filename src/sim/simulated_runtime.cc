@@ -13,8 +13,8 @@
 #include "absl/strings/str_split.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "base/timer_thread.h"
 #include "sim/contents.h"
-#include "sim/timer_thread.h"
 #include "worker/shapes.h"
 
 namespace causeway {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/mutex.h"
-#include "sim/timer_thread.h"
+#include "base/timer_thread.h"
 #include "worker/device_runtime_cts.h"
 
 namespace causeway {

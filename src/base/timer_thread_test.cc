@@ -1,4 +1,4 @@
-#include "sim/timer_thread.h"
+#include "base/timer_thread.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,6 +6,8 @@
 #include <chrono>
 #include <future>
 #include <vector>
+
+#include "base/clock.h"
 
 namespace causeway {
 namespace {
@@ -28,6 +30,35 @@ TEST(TimerThread, ACallComesByItselfWhenItsTimeHasCome) {
   timer.RunAfter(absl::Hours(1), [] {});
   timer.RunAfter(absl::Milliseconds(1), [&] { called.set_value(); });
   EXPECT_EQ(called.get_future().wait_for(std::chrono::minutes(1)), std::future_status::ready);
+}
+
+TEST(TimerThread, NoCallComesBeforeItsTime) {
+  constexpr int kCalls = 50;
+  std::vector<absl::Duration> lateness;
+  std::promise<void> all;
+  TimerThread timer;
+  const absl::Time start = SteadyNow();
+  for (int i = kCalls; i > 0; --i) {
+    const absl::Time at = start + i * absl::Microseconds(123);
+    timer.RunAt(at, [&, at] {
+      lateness.push_back(SteadyNow() - at);
+      if (lateness.size() == kCalls) all.set_value();
+    });
+  }
+  ASSERT_EQ(all.get_future().wait_for(std::chrono::minutes(1)), std::future_status::ready);
+  EXPECT_THAT(lateness, testing::Each(testing::Ge(absl::ZeroDuration())));
+}
+
+TEST(TimerThread, ATimeThatNeverComesHoldsNobodyUp) {
+  std::promise<void> called;
+  int never = 0;
+  {
+    TimerThread timer;
+    timer.RunAt(absl::InfiniteFuture(), [&] { ++never; });
+    timer.RunAt(absl::InfinitePast(), [&] { called.set_value(); });
+    EXPECT_EQ(called.get_future().wait_for(std::chrono::minutes(1)), std::future_status::ready);
+  }
+  EXPECT_EQ(never, 1) << "only the destructor calls it";
 }
 
 TEST(TimerThread, TheDestructorCallsWhatIsLeftAndWhatThatAdds) {
