@@ -18,7 +18,7 @@ namespace causeway {
 // The same ranges stand in python/causeway/session.py, where a program's mistakes are found first.
 inline constexpr double kMinWeight = 0.001;
 inline constexpr double kMaxWeight = 1000;
-inline constexpr double kMinCap = 0.001;  // with less, one launch would be for hours
+inline constexpr double kMinCap = 0.001;           // with less, one launch would be for hours
 inline constexpr int kMaxWishedDevices = 1 << 28;  // of 65,536 workers with 4,096 each
 inline constexpr int64_t kMaxWishedMemoryBytes = int64_t{1} << 50;
 inline constexpr size_t kMaxPlatformBytes = 64;
