@@ -24,7 +24,7 @@ from jax._src import xla_bridge
 from jax.extend import backend
 from jaxlib import utils as jaxlib_utils
 
-from causeway import jax_versions
+from causeway import jax_versions, session
 from causeway.embedded import START_TIMEOUT_S, EmbeddedCluster, Sizes, client_url, positive_number
 
 PLATFORM = "causeway"
@@ -38,7 +38,11 @@ _WHAT_TO_DO = (
     "again; JAX connects anew when it next needs a device. `causeway status` shows whether the cluster is up.)"
 )
 
+# What the cluster answers when there is nothing wrong with the connection: it has said what to do.
+_REFUSALS = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+
 _cluster: EmbeddedCluster | None = None
+_wishes: dict[str, Any] = {}  # of causeway.connect
 _address: str | None = None
 _client: weakref.ref[Any] | None = None  # of the newest session
 _client_log_level = 1
@@ -47,6 +51,19 @@ _client_log_level = 1
 def address() -> str | None:
     """See causeway.address."""
     return _address
+
+
+def connect(**wishes: Any) -> None:
+    """See causeway.connect."""
+    global _wishes
+    checked = session.checked(**wishes)
+    if xla_bridge.backends_are_initialized():
+        raise RuntimeError(
+            "causeway.connect() comes too late: JAX has connected to its devices already, and a session's wishes count "
+            "from its beginning on. Call it before anything that needs a device (jax.devices(), jnp.zeros(), a jitted "
+            "function); or call jax.extend.backend.clear_backends() first, and make the arrays again afterwards"
+        )
+    _wishes = checked
 
 
 def initialize() -> None:
@@ -64,6 +81,12 @@ def _make_client() -> Any:
         raise RuntimeError(problem or f"this jaxlib carries no IFRT proxy client: {jax_versions.CURE}")
     if problem:
         warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    try:
+        # What `causeway status` calls this session, unless it says so itself.
+        name = Path(sys.argv[0]).name or "python"
+        wishes = {"name": name, **session.from_environment(), **_wishes}
+    except ValueError as error:
+        raise RuntimeError(str(error)) from None
     if named := os.environ.get("CAUSEWAY_ADDRESS"):
         try:
             url = client_url(named)
@@ -76,17 +99,15 @@ def _make_client() -> Any:
     os.environ["IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"] = "true"
     options = backend.ifrt_proxy.ClientConnectionOptions()
     options.connection_timeout_in_seconds = positive_number("CAUSEWAY_CONNECT_TIMEOUT", _CONNECT_TIMEOUT_S)
-    # What `causeway status` calls this session.
-    options.initialization_data = {"causeway_session_name": Path(sys.argv[0]).name.encode() or b"python"}
+    options.initialization_data = session.initialization_data(wishes)
     try:
         with _quiet_client():
             client = backend.ifrt_proxy.get_client(url, options)
     except Exception as error:
-        message = f"no connection to the Causeway cluster at {url}: {error}"
-        if not str(error).startswith("FAILED_PRECONDITION"):  # else the cluster has said what to do
-            cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
-            message = f"{message} ({problem or cure})"
-        raise RuntimeError(message) from error
+        if str(error).startswith(_REFUSALS):
+            raise RuntimeError(f"the Causeway cluster at {url} refuses this session: {_told(error)}") from error
+        cure = "is a cluster running there?" if named else "CAUSEWAY_LOG_DIR=DIR keeps the cluster's logs"
+        raise RuntimeError(f"no connection to the Causeway cluster at {url}: {error} ({problem or cure})") from error
 
     if getattr(client, "supports_executable_serialization", True):
         # The client cannot serialise executables, which the cache would ask it to.
@@ -97,6 +118,12 @@ def _make_client() -> Any:
         xla_bridge._backends.setdefault(client.platform, client)
     _begin(client, url)
     return client
+
+
+def _told(error: Exception) -> str:
+    """What the cluster has said, without what the stock client puts before it."""
+    code, _, text = str(error).partition(": ")
+    return f"{code}: {text.partition('; detailed error: ')[2] or text}"
 
 
 def _begin(client: Any, url: str) -> None:

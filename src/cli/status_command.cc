@@ -86,6 +86,17 @@ std::string DeviceRange(const proto::ClusterStatus::Worker& worker) {
   return first == last ? absl::StrCat(first) : absl::StrCat(first, "-", last);
 }
 
+// "0-3, exclusive, cap 0.5, at most 4.0 GiB each"
+std::string Slice(const proto::ClusterStatus::Session& session) {
+  std::string text = PrintableUtf8(session.devices());
+  if (session.exclusive()) absl::StrAppend(&text, ", exclusive");
+  if (session.cap() > 0 && session.cap() < 1) absl::StrAppendFormat(&text, ", cap %g", session.cap());
+  if (session.memory_cap_bytes() > 0) {
+    absl::StrAppend(&text, ", at most ", Bytes(session.memory_cap_bytes()), " each");
+  }
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<proto::ClusterStatus> QueryStatus(const std::string& control_address, const std::string& token,
@@ -139,12 +150,13 @@ std::string StatusTable(const proto::ClusterStatus& status) {
     }
   }
   if (status.sessions().empty()) return out;
-  absl::StrAppendFormat(&out, "\n%-8s %-20s %-24s %10s %8s %10s %9s %9s\n", "session", "name", "peer", "age", "arrays",
-                        "memory", "programs", "launches");
+  absl::StrAppendFormat(&out, "\n%-8s %-20s %-24s %10s %8s %10s %9s %9s %7s  %s\n", "session", "name", "peer", "age",
+                        "arrays", "memory", "programs", "launches", "weight", "devices");
   for (const auto& session : status.sessions()) {
-    absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d\n", session.session(),
+    absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d %7g  %s\n", session.session(),
                           PrintableUtf8(session.name()), PrintableUtf8(session.peer()), Age(session.age_ms()),
-                          session.arrays(), Bytes(session.array_bytes()), session.programs(), session.launches());
+                          session.arrays(), Bytes(session.array_bytes()), session.programs(), session.launches(),
+                          session.weight(), Slice(session));
   }
   return out;
 }

@@ -34,6 +34,9 @@ proto::ClusterStatus Example() {
   session.set_session(9);
   session.set_name("train.py");
   session.set_array_bytes(1536);
+  session.set_devices("0-3, 6");
+  session.set_weight(2.5);
+  session.set_cap(1);
   return status;
 }
 
@@ -47,6 +50,15 @@ TEST(StatusTable, ShowsWhatAnOperatorAsks) {
   EXPECT_THAT(table, HasSubstr("connection reset"));
   EXPECT_THAT(table, HasSubstr("train.py"));
   EXPECT_THAT(table, HasSubstr("1.5 KiB"));
+}
+
+TEST(StatusTable, ShowsWhatASessionWished) {
+  proto::ClusterStatus status = Example();
+  EXPECT_THAT(StatusTable(status), HasSubstr("    2.5  0-3, 6\n")) << "and nothing of what it did not wish";
+  status.mutable_sessions(0)->set_cap(0.25);
+  status.mutable_sessions(0)->set_memory_cap_bytes(int64_t{4} << 30);
+  status.mutable_sessions(0)->set_exclusive(true);
+  EXPECT_THAT(StatusTable(status), HasSubstr("2.5  0-3, 6, exclusive, cap 0.25, at most 4.0 GiB each\n"));
 }
 
 TEST(StatusTable, SaysWhereNothingIsComputed) {
@@ -68,6 +80,8 @@ TEST(StatusJson, HasEveryFieldAndNumbersAreNumbers) {
   EXPECT_EQ(json["islands"][0]["workers"][1]["alive"], false);
   EXPECT_EQ(json["sessions"][0]["launches"], 0) << "zeros are there too";
   EXPECT_EQ(json["pending"]["fetches"], 0);
+  EXPECT_EQ(json["sessions"][0]["weight"], 2.5);
+  EXPECT_EQ(json["sessions"][0]["devices"], "0-3, 6");
 }
 
 TEST(QueryStatus, SaysWhatToDoWhenNobodyListens) {

@@ -64,6 +64,8 @@ absl::Status ControllerCore::Ready() const { return impl_->Ready(); }
 
 std::vector<DeviceView> ControllerCore::Devices() const { return impl_->cluster_.Views(); }
 
+std::vector<DeviceView> ControllerCore::DevicesOf(SessionId session) const { return impl_->DevicesOf(session); }
+
 std::string ControllerCore::Platform() const {
   const auto& slots = impl_->cluster_.slots();
   return slots.empty() ? "" : slots.front().hello.platform();
@@ -157,18 +159,23 @@ void ControllerCore::Impl::On(OpenSession& e) {
     return;
   }
   cluster_.AssignDeviceIds();
+  absl::Status good = CheckWishes(e.wishes);
+  if (good.ok()) good = slices_.Take(e.request.session, e.name, e.wishes, SliceWorkers()).status();
+  if (!good.ok()) return out_->ReplyDone(e.request, good);
   auto session = std::make_unique<Session>(options_.limits);
   session->id = e.request.session;
+  session->wishes = std::move(e.wishes);
   session->name = std::move(e.name);
   session->peer = std::move(e.peer);
   session->opened = now_;
-  scheduler_.OpenSession(session->id, /*weight=*/1, /*cap=*/1);
+  scheduler_.OpenSession(session->id, session->wishes.weight, session->wishes.cap);
   sessions_[e.request.session] = std::move(session);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
 void ControllerCore::Impl::On(CloseSession& e) {
   if (sessions_.erase(e.session) == 0) return;
+  slices_.Release(e.session);
   scheduler_.CloseSession(e.session);
   absl::erase_if(held_, [&](const auto& p) { return p.second->session == e.session; });
   absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
@@ -181,6 +188,20 @@ void ControllerCore::Impl::On(CloseSession& e) {
   for (const WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive) out_->Send(slot.link, message);
   }
+}
+
+std::vector<SliceWorker> ControllerCore::Impl::SliceWorkers() const {
+  std::vector<SliceWorker> workers;
+  for (const WorkerSlot& slot : cluster_.slots()) {
+    workers.push_back({slot.hello.island(), slot.hello.platform(), slot.alive, slot.devices});
+  }
+  return workers;
+}
+
+std::vector<DeviceView> ControllerCore::Impl::DevicesOf(SessionId session) const {
+  std::vector<DeviceView> devices = cluster_.Views();
+  std::erase_if(devices, [&](const DeviceView& device) { return !slices_.Has(session, device.id); });
+  return devices;
 }
 
 void ControllerCore::Impl::Began(Session& session, const Load::Item& item) {
@@ -584,6 +605,12 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_launches_waiting(waiting[session->id]);
     out.set_in_flight(session->load.items());
     out.set_held_back(session->throttled);
+    const absl::Span<const DeviceId> slice = slices_.Of(session->id);
+    out.set_devices(DeviceRanges(slice));
+    out.set_device_count(static_cast<int64_t>(slice.size()));
+    out.set_cap(session->wishes.cap);
+    out.set_memory_cap_bytes(session->wishes.memory_bytes);
+    out.set_exclusive(session->wishes.exclusive);
     const Scheduler::SessionUse use = scheduler_.OfSession(session->id, now);
     out.set_weight(use.weight);
     out.set_device_us(absl::ToInt64Microseconds(use.busy));

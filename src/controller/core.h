@@ -80,6 +80,9 @@ class ControllerCore {
   // All devices ever seen, by id.
   std::vector<DeviceView> Devices() const;
 
+  // Those of a session's slice; empty where it is not open.
+  std::vector<DeviceView> DevicesOf(SessionId session) const;
+
   // Platform of the cluster ("" before the first worker), its version, and the newest StableHLO that all plugins take.
   std::string Platform() const;
   std::string PlatformVersion() const;

@@ -82,13 +82,18 @@ void ControllerCore::Impl::Refuse(Session& session, RequestHeader request, const
   out_->ReplyDone(request, error);
 }
 
-absl::Status ControllerCore::Impl::CheckDevices(const std::vector<DeviceId>& devices) const {
+absl::Status ControllerCore::Impl::CheckDevices(const Session& session, const std::vector<DeviceId>& devices) const {
   if (devices.empty()) return absl::InvalidArgumentError("no device is named");
+  const absl::Span<const DeviceId> slice = slices_.Of(session.id);
   absl::flat_hash_set<DeviceId> seen;
   for (DeviceId device : devices) {
     const Cluster::Place* place = cluster_.Find(device);
     if (place == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is not in this cluster"));
+    }
+    if (!std::binary_search(slice.begin(), slice.end(), device)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("device ", Raw(device), " is not in this session's slice (", DeviceRanges(slice), ")"));
     }
     if (!seen.insert(device).second) {
       return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is named twice"));
@@ -112,9 +117,9 @@ absl::Status CheckDims(const ArraySpec& spec) {
   return spec.sharding->CheckRank(spec.dims);
 }
 
-absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
+absl::Status ControllerCore::Impl::CheckSpec(const Session& session, const ArraySpec& spec) const {
   RETURN_IF_ERROR(CheckDims(spec));
-  return CheckDevices(spec.sharding->devices());
+  return CheckDevices(session, spec.sharding->devices());
 }
 
 ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request,
@@ -139,7 +144,7 @@ ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& sess
 void ControllerCore::Impl::On(PutArray& e) {
   Session& session = *FindSession(e.request.session);
   const auto check = [&]() -> absl::Status {
-    RETURN_IF_ERROR(CheckSpec(*e.spec));
+    RETURN_IF_ERROR(CheckSpec(session, *e.spec));
     std::vector<bool> given(e.spec->sharding->num_shards(), false);
     for (const HostPiece& piece : e.pieces) {
       for (int shard : piece.shards) {
@@ -271,7 +276,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
   const auto check = [&]() -> absl::Status {
     if (e.sources.size() != e.targets.size())
       return absl::InvalidArgumentError("as many targets as sources are needed");
-    if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(e.devices));
+    if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(session, e.devices));
     for (ArrayId source : e.sources) {
       ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
       if (array->spec == nullptr) {
@@ -324,7 +329,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
     }
     for (size_t i = 0; i < e.sources.size(); ++i) {
       ASSIGN_OR_RETURN(const Array* array, Usable(session, e.sources[i]));
-      RETURN_IF_ERROR(CheckDevices(e.shardings[i]->devices()));
+      RETURN_IF_ERROR(CheckDevices(session, e.shardings[i]->devices()));
       if (array->spec == nullptr) {
         if (!array->KnownError().ok()) continue;
         return absl::InvalidArgumentError("a launch's status cannot be resharded");
@@ -368,7 +373,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
 // ---------------------------------------------------------------- names
 
 absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShards::Target& target, Array& array) {
-  RETURN_IF_ERROR(CheckSpec(*target.spec));
+  RETURN_IF_ERROR(CheckSpec(session, *target.spec));
   const Sharding& sharding = *target.spec->sharding;
   if (static_cast<int>(target.sources.size()) != sharding.num_shards()) {
     return absl::InvalidArgumentError(

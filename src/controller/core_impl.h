@@ -22,6 +22,7 @@
 #include "controller/program_cache.h"
 #include "controller/scheduler.h"
 #include "controller/session.h"
+#include "controller/slices.h"
 #include "controller/transfer_times.h"
 
 namespace causeway {
@@ -66,6 +67,7 @@ class ControllerCore::Impl {
   const Array* FindArray(ArrayId id) const;
   const Program* FindProgram(ProgramId id) const;
   Session* FindSession(SessionId id);
+  std::vector<DeviceView> DevicesOf(SessionId session) const;
 
   // Where the event at hand takes its time and leaves its actions. Set by Handle.
   absl::Time now_;
@@ -157,6 +159,7 @@ class ControllerCore::Impl {
   // --- core.cc
   void AddPrograms(const Session& session, proto::ClusterStatus& status) const;
   bool AnyAlive() const;
+  std::vector<SliceWorker> SliceWorkers() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
   void OnKeyValueRequest(const WorkerFrame& e);
@@ -198,9 +201,10 @@ class ControllerCore::Impl {
   // `error`, of what `request` would have made.
   absl::Status ErrorOf(const RequestHeader& request, const absl::Status& error);
 
-  // INVALID_ARGUMENT: a device that is not known or named twice; DATA_LOSS: one that is gone.
-  absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
-  absl::Status CheckSpec(const ArraySpec& spec) const;
+  // INVALID_ARGUMENT: a device that is not known, not in the session's slice, or named twice; DATA_LOSS: one that is
+  // gone.
+  absl::Status CheckDevices(const Session& session, const std::vector<DeviceId>& devices) const;
+  absl::Status CheckSpec(const Session& session, const ArraySpec& spec) const;
 
   PendingMake& StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
                          std::map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
@@ -278,6 +282,7 @@ class ControllerCore::Impl {
 
   ProgramCache cache_;
   KeyValues key_values_;
+  Slices slices_;
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   Scheduler scheduler_;
   std::unique_ptr<PendingLaunch> fresh_;  // being accepted; its frame is launch_frame_

@@ -66,7 +66,7 @@ void ControllerCore::Impl::On(CompileProgram& e) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the session has ", kMaxProgramsPerSession, " programs: drop some"));
     }
-    RETURN_IF_ERROR(CheckDevices(e.devices));
+    RETURN_IF_ERROR(CheckDevices(session, e.devices));
     if (std::set<DeviceId>(e.devices.begin(), e.devices.end()).size() != e.devices.size()) {
       return absl::InvalidArgumentError("the device assignment names a device twice");
     }
@@ -335,7 +335,8 @@ void ControllerCore::Impl::Ask(RequestHeader request, WorkerId worker, proto::Qu
 }
 
 void ControllerCore::Impl::On(QueryDefaultLayout& e) {
-  if (absl::Status ok = CheckDevices({e.device}); !ok.ok()) return out_->ReplyQuery(e.request, ok);
+  const Session& session = *FindSession(e.request.session);
+  if (absl::Status ok = CheckDevices(session, {e.device}); !ok.ok()) return out_->ReplyQuery(e.request, ok);
   const Cluster::Place place = *cluster_.Find(e.device);
   proto::Query query;
   proto::Query::DefaultLayout& layout = *query.mutable_default_layout();

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "base/dtype.h"
 #include "base/ids.h"
+#include "controller/wishes.h"
 #include "hlo/sharding.h"
 #include "proto/control.pb.h"
 
@@ -54,11 +55,13 @@ struct RequestHeader {
 
 // ---------------------------------------------------------------- requests of clients
 
-// A client has connected. Answered by ReplyDone (FAILED_PRECONDITION: no device is there).
+// A client has connected. Answered by ReplyDone (FAILED_PRECONDITION: no device is there; RESOURCE_EXHAUSTED: those
+// that it wishes cannot be had; INVALID_ARGUMENT: nobody can wish so).
 struct OpenSession {
   RequestHeader request;
   std::string name;
   std::string peer;
+  SessionWishes wishes = {};
 };
 
 // The client is gone, or leaves: everything it owns is freed. No ticket.

@@ -18,6 +18,7 @@
 #include "controller/future.h"
 #include "controller/load.h"
 #include "controller/scheduler.h"
+#include "controller/wishes.h"
 
 namespace causeway {
 
@@ -77,6 +78,7 @@ struct Session {
   SessionId id;
   std::string name;
   std::string peer;
+  SessionWishes wishes;
   absl::Time opened;
   int64_t launches = 0;
   Load load;

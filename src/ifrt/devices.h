@@ -1,6 +1,6 @@
-// What a new client is told of the cluster: the answer to Init.
+// What a new client is told of its slice of the cluster: the answer to Init.
 //
-// Each device carries the attributes of its plugin, and
+// Devices have the ids that they have for everybody. Each device carries the attributes of its plugin, and
 //   island              number of its island
 //   virtual_task_index  number of its worker: programs run on the devices of one worker
 //   slice_index         its island again, only where asked for: more than one value makes jax.make_mesh refuse

@@ -223,7 +223,7 @@ int IfrtDoor::session_count() const {
   return static_cast<int>(sessions_.size());
 }
 
-absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string name, std::string peer,
+absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(Introduction client, std::string peer,
                                                                    std::shared_ptr<SessionPeer> stream) {
   std::random_device random;
   MutexLock lock(&mutex_);
@@ -235,7 +235,7 @@ absl::StatusOr<std::shared_ptr<IfrtSession>> IfrtDoor::OpenSession(std::string n
   while (key == 0 || by_key_.contains(key)) key = (uint64_t{random()} << 32) | random();
   IfrtSession::Parts parts{&gate_, after_.get(), &plane_, memory_, options_.uploads, options_.slices};
   const SessionId id{++last_session_};
-  auto session = std::make_shared<IfrtSession>(id, key, std::move(name), std::move(peer), parts, std::move(stream));
+  auto session = std::make_shared<IfrtSession>(id, key, std::move(client), std::move(peer), parts, std::move(stream));
   sessions_[id] = session;
   by_key_[key] = session;
   Log(LogLevel::kInfo, absl::StrCat(session->Describe(), " has begun"));

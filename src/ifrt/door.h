@@ -66,7 +66,7 @@ class IfrtDoor final : public ClientActions {
   const IfrtDoorOptions& options() const { return options_; }
 
   // For the service. RESOURCE_EXHAUSTED: there are max_sessions.
-  absl::StatusOr<std::shared_ptr<IfrtSession>> OpenSession(std::string name, std::string peer,
+  absl::StatusOr<std::shared_ptr<IfrtSession>> OpenSession(Introduction client, std::string peer,
                                                            std::shared_ptr<SessionPeer> stream);
 
   // The client is gone. Returns at once; may be called from anywhere, more than once.

@@ -123,6 +123,80 @@ TEST_F(DoorTest, ARequestBeforeInitIsRefusedAndInitStillWorks) {
   EXPECT_EQ(client.Call(again).response_metadata().status().code(), tensorflow::error::FAILED_PRECONDITION);
 }
 
+// ---------------------------------------------------------------- wishes
+
+wire::GrpcIfrtSessionMetadata OneDevice(const std::string& name) {
+  wire::GrpcIfrtSessionMetadata metadata = GoodMetadata();
+  auto& attributes = *metadata.mutable_initialization_data()->mutable_attributes();
+  attributes["causeway_session_name"].set_string_value(name);
+  attributes["causeway_session_devices"].set_int64_value(1);
+  attributes["causeway_session_exclusive"].set_bool_value(true);
+  return metadata;
+}
+
+TEST_F(DoorTest, AClientSeesAndReachesOnlyItsSlice) {
+  cluster_.Join();
+  Client first(*stub_, OneDevice("first"));
+  EXPECT_THAT(first.Init().primary_device_ids(), ElementsAre(0));
+  Client second(*stub_, OneDevice("second"));
+  const wire::InitResponse init = second.Init();
+  EXPECT_THAT(init.primary_device_ids(), ElementsAre(1));
+  ASSERT_EQ(init.all_devices_size(), 1);
+  EXPECT_EQ(init.all_devices(0).id(), 1);
+
+  ASSERT_TRUE(Store(init.session_id(), 1, std::string(16, 'x')).ok());
+  const auto refused = second.Call(MakeArray(1, {4})).response_metadata().status();
+  EXPECT_EQ(refused.code(), tensorflow::error::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.message(), HasSubstr("device 0 is not in this session's slice (1)"));
+
+  wire::IfrtRequest assignment;
+  assignment.mutable_get_default_device_assignment_request()->set_num_replicas(1);
+  assignment.mutable_get_default_device_assignment_request()->set_num_partitions(1);
+  EXPECT_THAT(second.Call(assignment)
+                  .get_default_device_assignment_response()
+                  .device_assignment()
+                  .computation_devices(0)
+                  .replica_device_ids(),
+              ElementsAre(1));
+  assignment.mutable_get_default_device_assignment_request()->set_num_replicas(2);
+  EXPECT_THAT(second.Call(assignment).response_metadata().status().message(), HasSubstr("this session's 1 devices"));
+}
+
+TEST_F(DoorTest, AClientWhoseWishCannotBeMetIsToldAndMayAskAgain) {
+  cluster_.Join();
+  auto first = std::make_unique<Client>(*stub_, OneDevice("first"));
+  first->Init();
+  Client second(*stub_, OneDevice("second"));
+  second.Init();
+  Client third(*stub_, OneDevice("third"));
+  wire::IfrtRequest init;
+  init.mutable_init_request();
+  const auto refused = third.Call(init).response_metadata().status();
+  EXPECT_EQ(refused.code(), tensorflow::error::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.message(), HasSubstr("1 device exclusively by session 1 (first)"));
+  first.reset();
+  WaitForSessions(2);
+  // The core hears of it a moment later.
+  for (int i = 0; i < 200 && !third.Call(init).has_init_response(); ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(third.Call(init).response_metadata().status().code(), tensorflow::error::FAILED_PRECONDITION)
+      << "it is open by now";
+}
+
+TEST_F(DoorTest, AWishThatNobodyCanHaveIsAnsweredAndOpensNothing) {
+  cluster_.Join();
+  wire::GrpcIfrtSessionMetadata metadata = GoodMetadata();
+  (*metadata.mutable_initialization_data()->mutable_attributes())["causeway_session_weight"].set_string_value("-1");
+  Client client(*stub_, metadata);
+  wire::IfrtRequest request;
+  request.mutable_init_request();
+  const auto refused = client.Call(request).response_metadata().status();
+  EXPECT_EQ(refused.code(), tensorflow::error::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.message(), HasSubstr("weight is 0.001 to 1000"));
+  request.Clear();
+  request.mutable_check_future_request();
+  EXPECT_THAT(client.Call(request).response_metadata().status().message(), HasSubstr("must be Init"));
+}
+
 // ---------------------------------------------------------------- bad clients
 
 TEST_F(DoorTest, GarbageEndsTheSenderAndNobodyElse) {

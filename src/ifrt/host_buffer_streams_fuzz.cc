@@ -9,7 +9,7 @@
 
 #include "fuzz/check.h"
 #include "fuzz/input.h"
-#include "ifrt/session_stream.h"
+#include "ifrt/introduction.h"
 
 namespace causeway {
 namespace {
@@ -81,15 +81,7 @@ void Feed(FuzzInput in) {
       } else {
         header = in.Rest();
       }
-      const absl::StatusOr<std::string> name = SessionNameInHeader(header);
-      CheckError(name.status());
-      if (!name.ok()) return;
-      FUZZ_CHECK(name->size() <= 256);
-      // It is shown on terminals, and sent in messages of ours.
-      proto::ClusterStatus::Session shown;
-      shown.set_name(*name);
-      FUZZ_CHECK(shown.ParseFromString(shown.SerializeAsString()));
-      for (char c : *name) FUZZ_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
+      CheckError(ParseIntroduction(header).status());
       break;
     }
     default:

@@ -84,11 +84,11 @@ bool IsWaitedFor(const IfrtRequest& request) {
 
 }  // namespace
 
-IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::string peer, const Parts& parts,
+IfrtSession::IfrtSession(SessionId id, uint64_t key, Introduction client, std::string peer, const Parts& parts,
                          std::shared_ptr<SessionPeer> stream)
     : id_(id),
       key_(key),
-      name_(std::move(name)),
+      client_(std::move(client)),
       peer_(std::move(peer)),
       gate_(parts.gate),
       after_(parts.after),
@@ -102,7 +102,7 @@ IfrtSession::IfrtSession(SessionId id, uint64_t key, std::string name, std::stri
       downloads_(parts.plane) {}
 
 std::string IfrtSession::Describe() const {
-  return absl::StrCat("session ", Raw(id_), " (", absl::CHexEscape(name_), ", ", peer_, ")");
+  return absl::StrCat("session ", Raw(id_), " (", absl::CHexEscape(client_.name), ", ", peer_, ")");
 }
 
 void IfrtSession::OnRequest(const IfrtRequest& request) {
@@ -199,7 +199,8 @@ absl::Status IfrtSession::Dispatch(const IfrtCall& call, const IfrtRequest& requ
 // ---------------------------------------------------------------- the session itself
 
 absl::Status IfrtSession::OnInit(const IfrtCall& call) {
-  OpenSession event{{}, name_, peer_};
+  RETURN_IF_ERROR(client_.mistake);
+  OpenSession event{{}, client_.name, peer_, client_.wishes};
   event.request = Expect(OnDone([this, call](const absl::Status& status) {
     if (!status.ok()) return AnswerError(call, status);
     after_->Do([self = shared_from_this(), call] { self->AnswerInit(call); });
@@ -212,8 +213,8 @@ absl::Status IfrtSession::OnInit(const IfrtCall& call) {
 
 void IfrtSession::AnswerInit(const IfrtCall& call) {
   ClusterView cluster;
-  gate_->Read([&cluster](const ControllerCore& core) {
-    cluster = {core.Devices(), core.Platform(), core.PlatformVersion(), core.StablehloVersion()};
+  gate_->Read([this, &cluster](const ControllerCore& core) {
+    cluster = {core.DevicesOf(id_), core.Platform(), core.PlatformVersion(), core.StablehloVersion()};
   });
   IfrtResponse response;
   *response.mutable_init_response() = InitResponseFor(cluster, key_, slices_);
@@ -235,7 +236,7 @@ void IfrtSession::Close() {
 absl::Status IfrtSession::OnDefaultDeviceAssignment(const IfrtCall& call,
                                                     const wire::GetDefaultDeviceAssignmentRequest& r) {
   std::vector<DeviceView> devices;
-  gate_->Read([&devices](const ControllerCore& core) { devices = core.Devices(); });
+  gate_->Read([this, &devices](const ControllerCore& core) { devices = core.DevicesOf(id_); });
   std::vector<int32_t> ids;
   for (const DeviceView& device : devices) {
     if (device.alive) ids.push_back(Raw(device.id));
@@ -244,7 +245,7 @@ absl::Status IfrtSession::OnDefaultDeviceAssignment(const IfrtCall& call,
   const uint64_t partitions = r.num_partitions();
   if (replicas == 0 || partitions == 0 || replicas > ids.size() || partitions > ids.size() / replicas) {
     return absl::InvalidArgumentError(absl::StrCat(replicas, " replicas of ", partitions,
-                                                   " partitions do not fit this cluster's ", ids.size(), " devices"));
+                                                   " partitions do not fit this session's ", ids.size(), " devices"));
   }
   IfrtResponse response;
   auto& assignment = *response.mutable_get_default_device_assignment_response()->mutable_device_assignment();

@@ -1,6 +1,6 @@
 // One client: its requests become events of the core, the core's replies become its responses.
 //
-//   auto session = std::make_shared<IfrtSession>(id, key, "train.py", "unix:", parts, stream);
+//   auto session = std::make_shared<IfrtSession>(id, key, Introduction{"train.py", {}}, "unix:", parts, stream);
 //   session->OnRequest(request);                       // every request gets exactly one response, on the stream
 //   session->Close();                                  // the client is gone: all it owns is freed
 //
@@ -35,6 +35,7 @@
 #include "ifrt/downloads.h"
 #include "ifrt/handles.h"
 #include "ifrt/host_memory.h"
+#include "ifrt/introduction.h"
 #include "ifrt/numbering.h"
 #include "ifrt/shardings.h"
 #include "ifrt/uploads.h"
@@ -84,7 +85,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
   };
 
   // `key` is what the client shows with its host buffers: no other client can guess it.
-  IfrtSession(SessionId id, uint64_t key, std::string name, std::string peer, const Parts& parts,
+  IfrtSession(SessionId id, uint64_t key, Introduction client, std::string peer, const Parts& parts,
               std::shared_ptr<SessionPeer> stream);
 
   void OnRequest(const xla::ifrt::proxy::IfrtRequest& request);
@@ -245,7 +246,7 @@ class IfrtSession : public std::enable_shared_from_this<IfrtSession> {
 
   const SessionId id_;
   const uint64_t key_;
-  const std::string name_;
+  const Introduction client_;
   const std::string peer_;
   CoreGate* const gate_;
   AfterCore* const after_;

@@ -64,7 +64,7 @@ class Driver {
     parts.after = &FuzzCluster::after();
     parts.plane = &cluster_.plane();
     parts.memory = memory_;
-    session_ = std::make_shared<IfrtSession>(SessionId{1}, /*key=*/7, "fuzz", "fuzz", parts,
+    session_ = std::make_shared<IfrtSession>(SessionId{1}, /*key=*/7, Introduction{"fuzz", {}}, "fuzz", parts,
                                              std::make_shared<Stream>(client_));
     cluster_.Attach(session_.get());
     FuzzClient::Request init;

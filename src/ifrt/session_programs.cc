@@ -139,7 +139,7 @@ absl::Status IfrtSession::OnCompile(const IfrtCall& call, const wire::CompileReq
     const int64_t wanted =
         SaturatingMultiply(std::max<int64_t>(1, build.num_replicas()), std::max<int64_t>(1, build.num_partitions()));
     gate_->Read([&](const ControllerCore& core) {
-      for (const DeviceView& device : core.Devices()) {
+      for (const DeviceView& device : core.DevicesOf(id_)) {
         if (device.alive && static_cast<int64_t>(event.devices.size()) < wanted) event.devices.push_back(device.id);
       }
     });

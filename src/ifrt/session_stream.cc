@@ -10,21 +10,14 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "base/utf8.h"
+#include "ifrt/introduction.h"
 #include "ifrt/statuses.h"
-#include "ifrt/versions.h"
 #include "xla/python/ifrt_proxy/common/grpc_ifrt_service.pb.h"
 
 namespace causeway {
 namespace {
 
 namespace wire = ::xla::ifrt::proxy;
-
-constexpr char kMetadataKey[] = "ifrt-proxy-grpc-ifrt-session-metadata-bin";
-
-// Attribute of the client's initialisation data that names the session in `causeway status`.
-constexpr char kNameAttribute[] = "causeway_session_name";
-constexpr size_t kMaxNameBytes = 256;
 
 // Responses that are held back at most.
 constexpr size_t kMaxLate = 256;
@@ -40,17 +33,6 @@ int64_t Counted(const grpc::ByteBuffer& response) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> SessionNameInHeader(absl::string_view header) {
-  wire::GrpcIfrtSessionMetadata metadata;
-  if (!metadata.ParseFromArray(header.data(), static_cast<int>(header.size()))) {
-    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " cannot be parsed"));
-  }
-  RETURN_IF_ERROR(CheckVersion(metadata.version()));
-  const auto& attributes = metadata.initialization_data().attributes();
-  const auto it = attributes.find(kNameAttribute);
-  return it == attributes.end() ? std::string() : PrintableUtf8(it->second.string_value(), kMaxNameBytes);
-}
 
 // ---------------------------------------------------------------- responses
 
@@ -182,12 +164,13 @@ SessionStream::SessionStream(IfrtDoor& door, grpc::CallbackServerContext* contex
 }
 
 absl::Status SessionStream::Open(grpc::CallbackServerContext* context) {
-  const auto found = context->client_metadata().find(kMetadataKey);
+  const auto found = context->client_metadata().find(kSessionHeader);
   if (found == context->client_metadata().end()) {
-    return absl::InvalidArgumentError(absl::StrCat("the header ", kMetadataKey, " is missing"));
+    return absl::InvalidArgumentError(absl::StrCat("the header ", kSessionHeader, " is missing"));
   }
-  ASSIGN_OR_RETURN(std::string name, SessionNameInHeader({found->second.data(), found->second.size()}));
-  ASSIGN_OR_RETURN(session_, door_.OpenSession(std::move(name), context->peer(), outbox_));
+  ASSIGN_OR_RETURN(Introduction client,
+                   ParseIntroduction(absl::string_view(found->second.data(), found->second.size())));
+  ASSIGN_OR_RETURN(session_, door_.OpenSession(std::move(client), context->peer(), outbox_));
   outbox_->SetSession(session_->id());
   return absl::OkStatus();
 }

@@ -19,8 +19,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "base/mutex.h"
 #include "ifrt/door.h"
 #include "ifrt/host_memory.h"
@@ -28,10 +26,6 @@
 #include "ifrt/session.h"
 
 namespace causeway {
-
-// The session's name in the header with which a client begins, as it can be shown; empty where it has none.
-// INVALID_ARGUMENT where the header cannot be parsed, FAILED_PRECONDITION where its version is not served.
-absl::StatusOr<std::string> SessionNameInHeader(absl::string_view header);
 
 class SessionStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:

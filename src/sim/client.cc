@@ -61,17 +61,24 @@ void Client::Open() {
   expected.may_succeed = context_.model.AnyAlive();
   if (!expected.may_succeed) expected.errors.push_back({absl::StatusCode::kFailedPrecondition, "no worker"});
   expected.adopt = [this](const absl::Status& status) { open_ = status.ok(); };
-  Do(OpenSession{{}, "sim", "sim"}, absl::StrCat("open session ", Raw(session_)), std::move(expected));
+  const SessionWishes wishes = PickWishes();
+  // How many there are is the resource manager's to say (controller/slices_test.cc).
+  expected.errors.push_back({absl::StatusCode::kResourceExhausted, "Free for it"});
+  Do(OpenSession{{}, "sim", "sim", wishes}, absl::StrCat("open session ", Raw(session_)), std::move(expected));
   if (!open_) return;
   context_.door.Open(session_);
-  context_.model.Open(session_);
   context_.model.SetDevices(context_.controller->core().Devices());
 
   std::map<WorkerId, std::vector<DeviceId>> by_worker;
   std::vector<DeviceId> all;
-  for (const auto& [id, device] : context_.model.devices()) {
-    by_worker[device.worker].push_back(id);
-    all.push_back(id);
+  for (const DeviceView& device : context_.controller->core().DevicesOf(session_)) {
+    by_worker[device.worker].push_back(device.id);
+    all.push_back(device.id);
+  }
+  context_.model.Open(session_, all, wishes);
+  if (Mistake()) {
+    const auto& devices = context_.model.devices();
+    meshes_.push_back({std::next(devices.begin(), random().Pick(static_cast<int64_t>(devices.size())))->first});
   }
   for (const auto& [worker, devices] : by_worker) {
     meshes_.push_back(devices);
@@ -216,7 +223,7 @@ void Client::Copy() {
   if (random().Chance(80)) {
     const bool distinct = !Mistake();
     std::vector<DeviceId> all;
-    for (const auto& [id, device] : context_.model.devices()) all.push_back(id);
+    for (const DeviceView& device : context_.controller->core().DevicesOf(session_)) all.push_back(device.id);
     random().Shuffle(all);
     for (size_t i = 0; i < shards; ++i) e.devices.push_back(distinct ? all[i % all.size()] : random().Of(all));
     if (Mistake()) e.devices.push_back(random().Of(all));

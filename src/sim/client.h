@@ -79,6 +79,7 @@ class Client {
   RequestHeader Making() { return {session_, Ticket{0}, ++context_.last_origin}; }
 
   // ---- what to ask for (client_choice.cc)
+  SessionWishes PickWishes();
   ArrayId NewArray() { return MakeArrayId(session_, ++last_array_); }
   // A name for a new array: now and then one that is taken, or another session's.
   ArrayId NewName();

@@ -25,6 +25,17 @@ xla::OpSharding Tiled(int parts, int devices, size_t rank) {
 
 }  // namespace
 
+SessionWishes Client::PickWishes() {
+  SessionWishes wishes;
+  if (random().Chance(50)) return wishes;
+  wishes.weight = random().Of(std::vector<double>{kMinWeight, 0.5, 1, 3, kMaxWeight});
+  if (context_.profile.caps) wishes.cap = random().Of(std::vector<double>{0.01, 0.5, 1});
+  wishes.devices = static_cast<int>(random().Between(1, 4));
+  wishes.one_island = random().Chance(30);
+  wishes.exclusive = random().Chance(30);
+  return wishes;
+}
+
 ArrayId Client::NewName() {
   if (Mistake()) {
     const auto& arrays = context_.model.arrays(session_);

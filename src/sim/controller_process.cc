@@ -11,6 +11,10 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(100);
 
+// Where nobody watches any more, launches may still wait for their sessions' caps, which so many ticks are enough for.
+// Without caps nothing waits for time alone, and a launch that does is to be found.
+constexpr int kLateTicks = 1000;
+
 ControllerOptions WithAddress(ControllerOptions options, const std::string& address) {
   options.data_address = address;
   return options;
@@ -47,7 +51,7 @@ void ControllerProcess::Handle(Event event) {
 }
 
 void ControllerProcess::Tick() {
-  if (!options_.watching()) return;
+  if (!options_.watching() && (!options_.caps || core_.Counts().held == 0 || ++late_ticks_ > kLateTicks)) return;
   Handle(causeway::Tick{});
   world_.After(kTick, [this, alive = alive_] {
     if (*alive) Tick();

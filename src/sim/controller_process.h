@@ -27,6 +27,7 @@ struct ControllerProcessOptions {
   absl::Duration link_delay = absl::Microseconds(50);
   int full_frames = 100;           // in flight to one worker, above which its link is full
   std::function<bool()> watching;  // whether time is told to the core. The world has no end while it is
+  bool caps = false;               // it is told a while longer where launches are held
 };
 
 // Learns what the core holds of its workers, when it does.
@@ -93,6 +94,7 @@ class ControllerProcess final : private ControllerActions {
   std::map<LinkId, std::shared_ptr<ControlLink>> links_;
   std::set<LinkId> full_;
   uint64_t last_link_ = 0;
+  int late_ticks_ = 0;
   bool inside_ = false;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // what the world still calls looks here
 };

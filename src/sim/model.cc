@@ -181,13 +181,33 @@ ModelArrayRef Model::New(ArrayId id, const RequestHeader& request, std::shared_p
 
 void Model::Add(const ModelArrayRef& array) { sessions_[SessionOf(array->id)].arrays[array->id] = array; }
 
+void Model::Open(SessionId session, const std::vector<DeviceId>& devices, const SessionWishes& wishes) {
+  if (devices.empty() || (wishes.devices > 0 && devices.size() != static_cast<size_t>(wishes.devices))) {
+    fail_(absl::StrCat("session ", Raw(session), " wished ", wishes.devices, " devices and got ", devices.size()));
+  }
+  for (DeviceId device : devices) {
+    if (!alive(devices_.at(device).worker)) {
+      fail_(absl::StrCat("session ", Raw(session), " was given device ", Raw(device), " of a dead worker"));
+    }
+    for (const auto& [id, other] : sessions_) {
+      if (!other.devices.contains(device) || !(other.exclusive || wishes.exclusive)) continue;
+      fail_(absl::StrCat("device ", Raw(device), " was given to session ", Raw(session), ", and session ", Raw(id),
+                         " has it"));
+    }
+  }
+  Session& opened = sessions_[session];
+  opened.devices = {devices.begin(), devices.end()};
+  opened.exclusive = wishes.exclusive;
+}
+
 std::set<WorkerId> Model::WorkersOf(const std::vector<DeviceId>& devices) const {
   std::set<WorkerId> workers;
   for (DeviceId device : devices) workers.insert(devices_.at(device).worker);
   return workers;
 }
 
-std::vector<Cause> Model::DeviceProblems(const std::vector<DeviceId>& devices) const {
+std::vector<Cause> Model::DeviceProblems(SessionId session, const std::vector<DeviceId>& devices) const {
+  const std::set<DeviceId>& slice = sessions_.at(session).devices;
   std::vector<Cause> problems;
   if (devices.empty()) problems.push_back({absl::StatusCode::kInvalidArgument, "no device"});
   if (std::set<DeviceId>(devices.begin(), devices.end()).size() != devices.size()) {
@@ -197,6 +217,8 @@ std::vector<Cause> Model::DeviceProblems(const std::vector<DeviceId>& devices) c
     const auto found = devices_.find(device);
     if (found == devices_.end()) {
       problems.push_back({absl::StatusCode::kInvalidArgument, "not in this cluster"});
+    } else if (!slice.contains(device)) {
+      problems.push_back({absl::StatusCode::kInvalidArgument, "not in this session's slice"});
     } else if (!alive(found->second.worker)) {
       problems.push_back({absl::StatusCode::kDataLoss, workers_.at(found->second.worker).name});
     }

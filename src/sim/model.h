@@ -146,7 +146,8 @@ class Model final : public ClusterWatcher {
 
   // ---- sessions
 
-  void Open(SessionId session) { sessions_[session]; }
+  // `devices` are those of its slice. Complains where it may not have one of them.
+  void Open(SessionId session, const std::vector<DeviceId>& devices, const SessionWishes& wishes);
   void Close(SessionId session) { sessions_.erase(session); }
 
   ModelArrayRef Find(ArrayId id) const;
@@ -192,6 +193,8 @@ class Model final : public ClusterWatcher {
   struct Session {
     std::map<ArrayId, ModelArrayRef> arrays;
     std::map<ProgramId, ModelProgram> programs;
+    std::set<DeviceId> devices;  // its slice
+    bool exclusive = false;      // nobody else has them
   };
   // A worker or a path that is not to be relied on for a while.
   struct Fault {
@@ -222,7 +225,7 @@ class Model final : public ClusterWatcher {
   void Inherit(ModelArray& child, const ModelArrayRef& parent) const;
   void InheritParts(ModelArray& child, const ModelArrayRef& parent) const;
   std::set<WorkerId> WorkersOf(const std::vector<DeviceId>& devices) const;
-  std::vector<Cause> DeviceProblems(const std::vector<DeviceId>& devices) const;
+  std::vector<Cause> DeviceProblems(SessionId session, const std::vector<DeviceId>& devices) const;
   std::vector<Cause> NameProblems(SessionId session, const std::vector<ArrayId>& ids) const;
   // The usable array, or a problem.
   ModelArrayRef Use(SessionId session, ArrayId id, std::vector<Cause>& problems) const;

@@ -42,7 +42,7 @@ Expectation Model::Expect(const PutArray& e, const std::vector<std::string>& dat
   const SessionId session = e.request.session;
   const Sharding& sharding = *e.spec->sharding;
   Problems problems;
-  Append(problems.sure, DeviceProblems(sharding.devices()));
+  Append(problems.sure, DeviceProblems(e.request.session, sharding.devices()));
   Append(problems.sure, NameProblems(session, {e.array}));
   std::vector<int> given;
   for (const HostPiece& piece : e.pieces) given.insert(given.end(), piece.shards.begin(), piece.shards.end());
@@ -92,7 +92,7 @@ Expectation Model::Expect(const CopyArrays& e) {
   const SessionId session = e.request.session;
   Problems problems;
   if (e.sources.size() != e.targets.size()) problems.sure.push_back({kInvalid, "as many targets"});
-  if (!e.devices.empty()) Append(problems.sure, DeviceProblems(e.devices));
+  if (!e.devices.empty()) Append(problems.sure, DeviceProblems(e.request.session, e.devices));
   std::vector<bool> overlooked(e.sources.size(), false);
   for (size_t i = 0; i < e.sources.size(); ++i) {
     const ModelArrayRef source = Use(session, e.sources[i], problems.sure);
@@ -154,7 +154,7 @@ Expectation Model::Expect(const ReshardArrays& e) {
   std::vector<bool> overlooked(e.sources.size(), false);
   for (size_t i = 0; i < std::min(e.sources.size(), e.shardings.size()); ++i) {
     const ModelArrayRef source = Use(session, e.sources[i], problems.sure);
-    Append(problems.sure, DeviceProblems(e.shardings[i]->devices()));
+    Append(problems.sure, DeviceProblems(e.request.session, e.shardings[i]->devices()));
     if (source == nullptr) continue;
     if (source->spec != nullptr) {
       if (!e.shardings[i]->CheckRank(source->spec->dims).ok()) problems.sure.push_back({kInvalid, "dimensions"});
@@ -206,7 +206,7 @@ Expectation Model::Expect(const AliasShards& e) {
   for (const AliasShards::Target& target : e.targets) {
     ids.push_back(target.array);
     const Sharding& sharding = *target.spec->sharding;
-    Append(problems.sure, DeviceProblems(sharding.devices()));
+    Append(problems.sure, DeviceProblems(e.request.session, sharding.devices()));
     const bool fits = static_cast<int>(target.sources.size()) == sharding.num_shards();
     if (!fits) problems.sure.push_back({kInvalid, "shards cannot be made of"});
     bool any = false;
@@ -321,7 +321,7 @@ Expectation Model::Expect(const CompileProgram& e, ProgramKind kind, const std::
   if (SessionOf(e.program) != session || sessions_[session].programs.contains(e.program)) {
     sure.push_back({kInvalid, "is taken"});
   }
-  Append(sure, DeviceProblems(e.devices));
+  Append(sure, DeviceProblems(e.request.session, e.devices));
   expectation.may_succeed = sure.empty() && kind != ProgramKind::kBroken;
   if (!sure.empty()) return expectation;
   if (kind == ProgramKind::kBroken) sure.push_back(Exactly(CompilerError(name)));
@@ -531,7 +531,7 @@ Expectation Model::Expect(const FetchShard& e, ContentsRef& contents) {
 
 Expectation Model::Expect(const QueryDefaultLayout& e) {
   Expectation expectation;
-  Append(expectation.errors, DeviceProblems({e.device}));
+  Append(expectation.errors, DeviceProblems(e.request.session, {e.device}));
   expectation.may_succeed = expectation.errors.empty();
   if (!expectation.may_succeed) return expectation;
   const std::vector<Cause> memory = MemoryProblems(e.memory_kind);

@@ -85,6 +85,7 @@ Profile Profile::Draw(Random& random) {
     profile.cuts = Sometimes(random, 4);
     profile.restarts = random.Chance(20) ? 0.5 : 0;
   }
+  profile.caps = random.Chance(30);
   return profile;
 }
 
@@ -95,7 +96,7 @@ std::string Profile::Describe() const {
                       max_arrays, " arrays; percent of requests: ", mistakes, " mistakes, ", bad_data, " bad data, ",
                       bad_programs, " bad programs, ", large, " large, ", crashes, " crashes, ", breaks,
                       " broken links, ", stalls, " stalls, ", cuts, " cut data connections, ", restarts,
-                      " controller restarts");
+                      " controller restarts", caps ? "; with caps" : "");
 }
 
 }  // namespace causeway::sim

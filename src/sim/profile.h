@@ -49,6 +49,7 @@ struct Profile {
 
   LoadLimits limits;
   Scheduler::Options scheduling;
+  bool caps = false;  // sessions wish them: their launches may wait for nothing but time
   int full_frames = 100;
   bool obedient = true;  // clients that are held ask for nothing
 

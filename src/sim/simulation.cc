@@ -107,6 +107,7 @@ void Simulation::StartController() {
   options.core.scheduling = profile_.scheduling;
   options.link_delay = profile_.link_delay;
   options.full_frames = profile_.full_frames;
+  options.caps = profile_.caps;
   options.watching = [this] { return watching_; };
   controller_ = std::make_unique<ControllerProcess>(world_, network_, options, door_, model_);
   clients_context_.controller = controller_.get();
