@@ -124,7 +124,6 @@ def _say(answer: dict[str, Any]):
 
 
 def main():
-    sys.argv[0] = sys.argv[1]  # by which the cluster calls the session
     operations = Operations()
     _say({"devices": len(jax.devices())})
     while line := sys.stdin.readline():
