@@ -179,7 +179,8 @@ def test_device_time_is_shared_by_weight(two_islands: Cluster, start: Any) -> No
         client.result()
     heavy_us, light_us = (last - first for first, last in zip(used[0], used[-1], strict=True))
     assert heavy_us + light_us > 500_000
-    assert 3 < heavy_us / light_us < 5.4
+    # By whole launches, between two looks at it.
+    assert 2.5 < heavy_us / light_us < 6.5
 
 
 def test_one_island_is_given_or_refused(start: Any) -> None:
