@@ -13,23 +13,12 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "cli/ask.h"
+#include "cli/units.h"
 #include "proto/control_version.h"
 #include "proto/status.h"
 
 namespace causeway {
 namespace {
-
-std::string Bytes(int64_t bytes) {
-  if (bytes < 1024) return absl::StrCat(bytes, " B");
-  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes) / 1024;
-  int unit = 0;
-  while (value >= 1024 && unit < 3) {
-    value /= 1024;
-    ++unit;
-  }
-  return absl::StrFormat("%.1f %s", value, kUnits[unit]);
-}
 
 std::string Age(int64_t ms) { return absl::FormatDuration(absl::Seconds(ms / 1000)); }
 
@@ -63,6 +52,9 @@ nlohmann::json ToJson(const google::protobuf::Message& message) {
         break;
       case FieldDescriptor::CPPTYPE_UINT32:
         value = fields.GetUInt32(message, field);
+        break;
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        value = fields.GetDouble(message, field);
         break;
       case FieldDescriptor::CPPTYPE_UINT64:
         value = fields.GetUInt64(message, field);

@@ -108,6 +108,10 @@ proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_
 
 void ControllerCore::SetClientAddress(std::string address) { impl_->client_address_ = std::move(address); }
 
+bool ControllerCore::traced() const { return impl_->trace_.on(); }
+
+void ControllerCore::Handled(int kind, absl::Time start, absl::Time end) { impl_->trace_.Handled(kind, start, end); }
+
 ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 
 // ---------------------------------------------------------------- sessions
@@ -231,8 +235,10 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
     if (e.message.has_hello()) return OnHello(e);
     if (e.message.has_status_request()) return OnStatusRequest(e);
     if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
-    out_->CloseLink(
-        e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest or a KeyValueRequest"));
+    if (e.message.has_trace_request()) return OnTraceRequest(e);
+    out_->CloseLink(e.link, absl::InvalidArgumentError(
+                                "the first message must be a Hello, a StatusRequest, a TraceRequest or a "
+                                "KeyValueRequest"));
     return;
   }
   slot->last_heard = now_;
@@ -251,6 +257,8 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
       return OnFetchDone(e.message.fetch_done());
     case proto::ToController::kQueryDone:
       return OnQueryDone(e.message.query_done());
+    case proto::ToController::kTraceEvents:
+      return trace_.OnEvents(cluster_, slot->id, std::move(*e.message.mutable_trace_events()), now_, *out_);
     default:
       return Lose(*slot, absl::InvalidArgumentError("it sent a message that a worker in the cluster does not send"),
                   /*close_link=*/true);
@@ -288,18 +296,25 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
   out_->WorkerUp(e.link, slot.id, data_key, slot.Describe());
   out_->Send(e.link, message);
   SendPeers();
+  trace_.OnWorkerUp(slot, now_, *out_);
+}
+
+absl::Status ControllerCore::Impl::CheckTool(uint32_t version, const std::string& token) const {
+  if (version != kControlVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("this tool speaks control protocol ", version,
+                                                      ", the controller ", kControlVersion,
+                                                      ": use the same Causeway release"));
+  }
+  if (!SameSecret(token, options_.token)) {
+    return absl::UnauthenticatedError("the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)");
+  }
+  return absl::OkStatus();
 }
 
 void ControllerCore::Impl::OnStatusRequest(const WorkerFrame& e) {
   const proto::StatusRequest& request = e.message.status_request();
-  if (request.version() != kControlVersion) {
-    out_->Send(e.link, Goodbye(absl::FailedPreconditionError(
-                           absl::StrCat("this tool speaks control protocol ", request.version(), ", the controller ",
-                                        kControlVersion, ": use the same Causeway release"))));
-  } else if (!SameSecret(request.token(), options_.token)) {
-    out_->Send(
-        e.link,
-        Goodbye(absl::UnauthenticatedError("the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)")));
+  if (absl::Status ok = CheckTool(request.version(), request.token()); !ok.ok()) {
+    out_->Send(e.link, Goodbye(ok));
   } else {
     proto::ToWorker message;
     *message.mutable_cluster_status() = Status(now_);
@@ -344,10 +359,12 @@ void ControllerCore::Impl::Answer(const KeyValues::Reply& reply) {
 
 void ControllerCore::Impl::On(LinkClosed& e) {
   key_values_.Close(e.link);
+  trace_.OnClosed(e.link, *out_);
   if (WorkerSlot* slot = cluster_.OnLink(e.link)) Lose(*slot, e.why, /*close_link=*/false);
 }
 
 void ControllerCore::Impl::On(LinkFull& e) {
+  trace_.OnFull(e.link, e.full, now_, *out_);
   WorkerSlot* slot = cluster_.OnLink(e.link);
   if (slot == nullptr) return;
   slot->full = e.full;
@@ -367,6 +384,7 @@ void ControllerCore::Impl::ReleaseFrom(WorkerId worker) {
 void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool close_link) {
   if (close_link) out_->CloseLink(slot.link, why);
   cluster_.Leave(slot, why);
+  trace_.OnWorkerLost(slot.id, why);
   const absl::Status lost = Lost(slot);
   out_->WorkerDown(slot.id, lost);
   // What lived there holds the error from now on, before anybody who waits is told.
@@ -465,6 +483,7 @@ void ControllerCore::Impl::SendPeers() {
 void ControllerCore::Impl::On(Tick&) {
   if (started_ == absl::InfinitePast()) started_ = now_;
   for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
+  trace_.OnTick(cluster_, now_, *out_);
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,
@@ -598,7 +617,8 @@ ControllerCounts ControllerCore::Impl::Counts() const {
                           .compiles = static_cast<int64_t>(compiles_.size()),
                           .fetches = static_cast<int64_t>(fetches_.size()),
                           .queries = static_cast<int64_t>(queries_.size()),
-                          .host_data = static_cast<int64_t>(host_data_wanted_.size())};
+                          .host_data = static_cast<int64_t>(host_data_wanted_.size()),
+                          .traces = trace_.busy() ? 1 : 0};
   for (const auto& [id, session] : sessions_) {
     counts.arrays += static_cast<int64_t>(session->arrays.size());
     counts.programs += static_cast<int64_t>(session->programs.size());

@@ -1,5 +1,5 @@
 // The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
-// waiting for and fetching arrays) and core_programs.cc (compiling, launching, asking).
+// waiting for and fetching arrays), core_programs.cc (compiling, launching, asking) and core_trace.cc (being watched).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -18,6 +18,7 @@
 #include "controller/key_values.h"
 #include "controller/program_cache.h"
 #include "controller/session.h"
+#include "controller/trace_book.h"
 
 namespace causeway {
 
@@ -67,6 +68,7 @@ class ControllerCore::Impl {
   const ControllerOptions options_;
   std::string client_address_;
   Cluster cluster_;
+  TraceBook trace_;
 
  private:
   // A launch that not all of its workers have reported yet.
@@ -128,6 +130,8 @@ class ControllerCore::Impl {
   bool AnyAlive() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
+  // OK where a tool may ask: it speaks our protocol and shows the token.
+  absl::Status CheckTool(uint32_t version, const std::string& token) const;
   void OnKeyValueRequest(const WorkerFrame& e);
   void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
@@ -213,6 +217,11 @@ class ControllerCore::Impl {
   void CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
+
+  // --- core_trace.cc
+  void OnTraceRequest(const WorkerFrame& e);
+  // Its mark. While a trace is recorded, with the outputs added.
+  uint64_t TraceAccepted(Session& session, const LaunchProgram& e, const ProgramView& view);
 
   ProgramCache cache_;
   KeyValues key_values_;

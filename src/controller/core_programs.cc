@@ -399,7 +399,9 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   pending = PendingLaunch{std::move(future), session.id, program.view, program.placement, bytes};
   pending.reported.resize(program.told.size());
   const Load::Item load = pending.load();
+  const uint64_t mark = trace_.on() ? TraceAccepted(session, e, view) : 0;
   SendLaunch(*program.placement, number, e);
+  if (mark != 0) trace_.HandedOver(mark, number, now_);
   for (int32_t i : view.info.donated_parameters()) {
     if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
     if (std::find(e.non_donatable.begin(), e.non_donatable.end(), i) != e.non_donatable.end()) continue;

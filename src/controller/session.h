@@ -26,6 +26,7 @@ struct Array {
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
   absl::Status error;                                       // what it holds instead of data, whatever the futures say
   bool deleted = false;                                     // or donated: the name is left, the data are not
+  uint64_t made_by = 0;     // the mark in a trace of the launch whose output it is, or is a copy of; 0: none
   bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
 
   // The error it is known to hold by now; OK: none, so far.

@@ -326,6 +326,10 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
     if (!status.ok()) context_.out->AbortGang(launch.number, status);
     traffic = context_.out->EndGang(launch.number);
   }
+  if (ran && context_.trace.on()) {
+    context_.trace.AddLaunch(launch.number, launch.program->id, launch.program->devices, launch.started, context_.now,
+                             !status.ok(), traffic.worker_bytes);
+  }
   ReportDone(launch.number, launch.life, status, ran ? context_.now - launch.started : absl::ZeroDuration(),
              launch.output_bytes, traffic);
   launches_.erase(launch.key);
