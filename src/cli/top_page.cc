@@ -31,7 +31,7 @@ struct SessionUse {
 };
 
 struct Holder {
-  int32_t session = 0;
+  uint32_t session = 0;
   std::string name;
   int64_t bytes = 0;
   Share busy;
@@ -86,7 +86,7 @@ const Value& Of(const std::map<Key, const Value*>& map, Key key) {
   return found == map.end() ? Value::default_instance() : *found->second;
 }
 
-int64_t BusyOf(const Status::DeviceStatus& device, int32_t session) {
+int64_t BusyOf(const Status::DeviceStatus& device, uint32_t session) {
   for (const auto& share : device.shares()) {
     if (share.session() == session) return share.busy_us();
   }
@@ -129,7 +129,7 @@ Use Compare(const Status& earlier, const Status& now) {
         const double us = use.seconds * 1e6;
         row.busy = Ratio(Grown(old.busy_us(), device.busy_us()), us);
         for (const auto& share : device.shares()) {
-          row.holders.push_back({share.session(), Of(names.sessions, static_cast<uint32_t>(share.session())).name(),
+          row.holders.push_back({share.session(), Of(names.sessions, share.session()).name(),
                                  share.bytes(), Ratio(Grown(BusyOf(old, share.session()), share.busy_us()), us)});
         }
         std::stable_sort(row.holders.begin(), row.holders.end(),

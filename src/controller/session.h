@@ -17,6 +17,7 @@
 #include "controller/events.h"
 #include "controller/future.h"
 #include "controller/load.h"
+#include "controller/scheduler.h"
 
 namespace causeway {
 
@@ -28,6 +29,9 @@ struct Array {
   bool deleted = false;                                     // or donated: the name is left, the data are not
   uint64_t made_by = 0;     // the mark in a trace of the launch whose output it is, or is a copy of; 0: none
   bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
+  // Held operations (core_impl.h), by number; what is not held any more may still stand here.
+  uint64_t maker = 0;                      // what makes it
+  absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
 
   // The error it is known to hold by now; OK: none, so far.
   absl::Status KnownError() const {
@@ -59,6 +63,8 @@ struct Program {
   proto::Compile compile;
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
+  std::shared_ptr<Scheduler::Measured> measured = std::make_shared<Scheduler::Measured>();
+  absl::InlinedVector<uint64_t, 1> users;  // held launches of it, as in Array
   // For people.
   int64_t compile_us = 0;
   int64_t launches = 0;
