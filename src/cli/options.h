@@ -101,7 +101,7 @@ struct TraceFlags {
   std::string control_address = kDefaultControlAddress;
   std::string token_file;
   double seconds = 5;
-  std::string output;  // "-": stdout
+  std::string output;    // "-": stdout
   double timeout_s = 5;  // for an answer
 };
 

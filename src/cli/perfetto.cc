@@ -37,10 +37,11 @@ constexpr size_t kMaxLanes = 64;
 // How long a request is shown: it takes no time, but an arrow needs something to begin at.
 constexpr int64_t kRequestNs = 1000;
 
-// Colours that chrome://tracing knows.
-constexpr std::array<const char*, 8> kColours = {"thread_state_running", "rail_response",       "rail_animation",
-                                                 "cq_build_passed",      "thread_state_iowait", "rail_load",
-                                                 "good",                 "startup"};
+// Colours that chrome://tracing knows. ui.perfetto.dev knows none: there equal names have equal colours, and digits do
+// not count. So a launch is named after its session, with its program as a slice within.
+constexpr std::array<const char*, 8> kColours = {
+    "thread_state_running", "rail_response", "rail_animation", "cq_build_passed",
+    "thread_state_iowait",  "rail_load",     "good",           "startup"};
 constexpr char kFailedColour[] = "terrible";
 
 struct Track {
@@ -48,6 +49,22 @@ struct Track {
   int64_t thread = 0;
   auto operator<=>(const Track&) const = default;
 };
+
+// What ui.perfetto.dev makes a colour from.
+std::string WithoutDigits(absl::string_view name) {
+  std::string rest;
+  for (char c : name) {
+    if (c < '0' || c > '9') rest += c;
+  }
+  return rest;
+}
+
+// a, b, ..., z, aa, ab, ...
+std::string Letters(int n) {
+  std::string letters;
+  for (; n >= 0; n = n / 26 - 1) letters.insert(letters.begin(), static_cast<char>('a' + n % 26));
+  return letters;
+}
 
 std::string Quote(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
@@ -113,7 +130,13 @@ class Writer {
 class Page {
  public:
   Page(const Recording& recording, absl::FunctionRef<absl::Status(absl::string_view)> sink)
-      : recording_(recording), out_(sink) {}
+      : recording_(recording), out_(sink) {
+    std::map<std::string, int> alike;
+    for (const auto& [session, name] : recording.sessions) {
+      const int before = alike[WithoutDigits(name)]++;
+      labels_[session] = absl::StrCat(name, " (session ", session, before == 0 ? "" : Letters(before - 1), ")");
+    }
+  }
 
   absl::Status Write() {
     out_.Raw("{\"displayTimeUnit\":\"ms\",\"otherData\":");
@@ -139,10 +162,9 @@ class Page {
   }
 
   std::string SessionName(uint32_t session) const {
-    const auto found = recording_.sessions.find(session);
+    const auto found = labels_.find(session);
     if (session == 0) return "nobody's";
-    if (found == recording_.sessions.end()) return absl::StrCat("session ", session);
-    return absl::StrCat(found->second, " (session ", session, ")");
+    return found == labels_.end() ? absl::StrCat("session ", session) : found->second;
   }
   std::string ProgramName(uint64_t program) const {
     const auto found = recording_.programs.find(program);
@@ -192,10 +214,10 @@ class Page {
       }
     }
     for (const auto& clock : recording_.end.clocks()) {
-      out_.Event('M', {kFirstWorker + clock.worker(), 0},
-                 absl::StrCat("\"name\":\"process_labels\",\"args\":{\"labels\":",
-                              Quote(absl::StrCat("clock within ", Time(std::max<int64_t>(0, clock.error_ns())), " us")),
-                              "}"));
+      out_.Event(
+          'M', {kFirstWorker + clock.worker(), 0},
+          absl::StrCat("\"name\":\"process_labels\",\"args\":{\"labels\":",
+                       Quote(absl::StrCat("clock within ", Time(std::max<int64_t>(0, clock.error_ns())), " us")), "}"));
     }
   }
 
@@ -241,12 +263,13 @@ class Page {
     for (const Launch& launch : recording_.launches) {
       parts_[launch.number].push_back(&launch);
       const uint32_t session = Raw(SessionOf(ProgramId{launch.program}));
-      out_.Slice(TrackOf(launch), launch.span, absl::StrCat(ProgramName(launch.program), " | ", SessionName(session)),
+      const std::string program = ProgramName(launch.program);
+      out_.Slice(TrackOf(launch), launch.span, absl::StrCat(launch.failed ? "FAILED " : "", SessionName(session)),
                  "launch", Colour(session, launch.failed),
-                 absl::StrCat("\"program\":", Quote(ProgramName(launch.program)), ",\"session\":", session,
-                              ",\"session_name\":", Quote(SessionName(session)), ",\"launch\":", launch.number,
+                 absl::StrCat("\"program\":", Quote(program), ",\"session\":", session, ",\"launch\":", launch.number,
                               ",\"collectives_sent_bytes\":", launch.worker_bytes,
                               ",\"failed\":", launch.failed ? "true" : "false"));
+      out_.Slice(TrackOf(launch), launch.span, program, "program", Colour(session, launch.failed), "");
     }
   }
 
@@ -299,9 +322,8 @@ class Page {
         for (const Launch* part : parts) {
           // From the same device where it was made there too. (They are in the order of devices.)
           const auto place = [](const Launch* launch) { return std::pair(launch->worker, launch->device); };
-          const auto same = std::lower_bound(
-              made->second.begin(), made->second.end(), part,
-              [place](const Launch* a, const Launch* b) { return place(a) < place(b); });
+          const auto same = std::lower_bound(made->second.begin(), made->second.end(), part,
+                                             [place](const Launch* a, const Launch* b) { return place(a) < place(b); });
           const bool found = same != made->second.end() && place(*same) == place(part);
           const Launch& from = found ? **same : *made->second.front();
           out_.Arrow("data", TrackOf(from), from.span, TrackOf(*part), part->span);
@@ -312,7 +334,8 @@ class Page {
 
   const Recording& recording_;
   Writer out_;
-  std::vector<Span> spans_;  // of requests
+  std::map<uint32_t, std::string> labels_;  // of sessions
+  std::vector<Span> spans_;                 // of requests
   std::unordered_map<uint64_t, const Request*> by_mark_;
   std::unordered_map<uint64_t, size_t> by_number_;
   std::map<uint64_t, std::vector<const Launch*>> parts_;  // by number

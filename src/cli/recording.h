@@ -68,10 +68,10 @@ struct Recording {
     uint32_t session = 0;
   };
 
-  std::vector<Launch> launches;      // by worker, device and start
-  std::vector<Transfer> transfers;   // by start
-  std::vector<Request> requests;     // by time
-  std::vector<Handled> handled;      // by start
+  std::vector<Launch> launches;     // by worker, device and start
+  std::vector<Transfer> transfers;  // by start
+  std::vector<Request> requests;    // by time
+  std::vector<Handled> handled;     // by start
   std::unordered_map<uint64_t, Program> programs;
   std::map<uint32_t, std::string> sessions;
   std::map<int32_t, proto::TraceReport::Worker> workers;

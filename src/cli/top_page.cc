@@ -86,6 +86,13 @@ const Value& Of(const std::map<Key, const Value*>& map, Key key) {
   return found == map.end() ? Value::default_instance() : *found->second;
 }
 
+// Of a controller that has limits of device memory and says them.
+template <typename Device>
+int64_t LimitOf(const Device& device) {
+  if constexpr (requires { device.limit_bytes(); }) return device.limit_bytes();
+  return 0;
+}
+
 int64_t BusyOf(const Status::DeviceStatus& device, uint32_t session) {
   for (const auto& share : device.shares()) {
     if (share.session() == session) return share.busy_us();
@@ -129,8 +136,8 @@ Use Compare(const Status& earlier, const Status& now) {
         const double us = use.seconds * 1e6;
         row.busy = Ratio(Grown(old.busy_us(), device.busy_us()), us);
         for (const auto& share : device.shares()) {
-          row.holders.push_back({share.session(), Of(names.sessions, share.session()).name(),
-                                 share.bytes(), Ratio(Grown(BusyOf(old, share.session()), share.busy_us()), us)});
+          row.holders.push_back({share.session(), Of(names.sessions, share.session()).name(), share.bytes(),
+                                 Ratio(Grown(BusyOf(old, share.session()), share.busy_us()), us)});
         }
         std::stable_sort(row.holders.begin(), row.holders.end(),
                          [](const Holder& a, const Holder& b) { return a.busy.value_or(0) > b.busy.value_or(0); });
@@ -142,9 +149,17 @@ Use Compare(const Status& earlier, const Status& now) {
 
 std::string Percent(const Share& share) { return share ? absl::StrFormat("%.1f %%", *share * 100) : "-"; }
 
+// Launches are counted when they end, so one that is longer than the interval counts more than there was.
+std::string BusyText(const Share& busy) { return Percent(busy ? std::min(*busy, 1.0) : busy); }
+
+std::string MemoryText(const Status::DeviceStatus& device) {
+  const int64_t limit = LimitOf(device);
+  return limit > 0 ? absl::StrCat(Bytes(device.bytes()), " of ", Bytes(limit)) : Bytes(device.bytes());
+}
+
 std::string HolderText(const Holder& holder) {
   std::string text = absl::StrCat(PrintableUtf8(holder.name), " (", holder.session, ") ", Bytes(holder.bytes));
-  if (holder.busy.value_or(0) > 0) absl::StrAppend(&text, " ", Percent(holder.busy));
+  if (holder.busy.value_or(0) > 0) absl::StrAppend(&text, " ", BusyText(holder.busy));
   return text;
 }
 
@@ -192,27 +207,29 @@ std::string TopPage(const Status& before, const Status& now, int columns, int ro
   for (const SessionUse& row : use.sessions) {
     const Status::Session& session = *row.session;
     const bool queued = session.queued() > 0;
-    absl::StrAppendFormat(
-        &out, "%7d %-20s %6s %8s %8s %10s %8d %9d %6s %9s %10s\n", session.session(),
-        Cut(PrintableUtf8(session.name()), 20), session.weight() > 0 ? absl::StrFormat("%.4g", session.weight()) : "-",
-        Percent(row.now), Percent(row.ever), row.launches_per_s ? absl::StrFormat("%.1f", *row.launches_per_s) : "-",
-        session.queued(), session.in_flight(),
-        !queued ? "-" : (session.place() <= 0 ? "next" : absl::StrCat(session.place())),
-        queued ? Microseconds(session.expected_wait_us()) : "-", Bytes(session.array_bytes()));
+    absl::StrAppendFormat(&out, "%7d %-20s %6s %8s %8s %10s %8d %9d %6s %9s %10s\n", session.session(),
+                          Cut(PrintableUtf8(session.name()), 20),
+                          session.weight() > 0 ? absl::StrFormat("%.4g", session.weight()) : "-", Percent(row.now),
+                          Percent(row.ever), row.launches_per_s ? absl::StrFormat("%.1f", *row.launches_per_s) : "-",
+                          session.queued(), session.in_flight(),
+                          !queued ? "-" : (session.place() <= 0 ? "next" : absl::StrCat(session.place())),
+                          queued ? Microseconds(session.expected_wait_us()) : "-", Bytes(session.array_bytes()));
   }
+  size_t memory_width = 10;
+  for (const DeviceUse& row : use.devices) memory_width = std::max(memory_width, MemoryText(*row.device).size());
   if (!use.devices.empty()) {
-    absl::StrAppendFormat(&out, "\n%7s %-20s %-10s %8s %8s %9s %10s  %s\n", "device", "worker", "kind", "busy",
-                          "credits", "in flight", "memory", "held by");
+    absl::StrAppendFormat(&out, "\n%7s %-20s %-10s %8s %8s %9s %*s  %s\n", "device", "worker", "kind", "busy",
+                          "credits", "in flight", static_cast<int>(memory_width), "memory", "held by");
   }
   for (const DeviceUse& row : use.devices) {
     const Status::DeviceStatus& device = *row.device;
     std::vector<std::string> holders;
     for (const Holder& holder : row.holders) holders.push_back(HolderText(holder));
     absl::StrAppendFormat(
-        &out, "%7d %-20s %-10s %8s %8s %9d %10s  %s\n", device.device(), Cut(PrintableUtf8(row.worker->name()), 20),
-        Cut(PrintableUtf8(device.kind()), 10), row.worker->alive() ? Percent(row.busy) : "LOST",
+        &out, "%7d %-20s %-10s %8s %8s %9d %*s  %s\n", device.device(), Cut(PrintableUtf8(row.worker->name()), 20),
+        Cut(PrintableUtf8(device.kind()), 10), row.worker->alive() ? BusyText(row.busy) : "LOST",
         device.credits() > 0 ? absl::StrCat(device.credits_in_flight(), "/", device.credits()) : "-",
-        device.launches_in_flight(), Bytes(device.bytes()), absl::StrJoin(holders, ", "));
+        device.launches_in_flight(), static_cast<int>(memory_width), MemoryText(device), absl::StrJoin(holders, ", "));
   }
   return Fit(out, columns, rows);
 }
@@ -259,6 +276,7 @@ std::string TopJson(const Status& before, const Status& now) {
                               {"credits", device.credits()},
                               {"launches_in_flight", device.launches_in_flight()},
                               {"memory_bytes", device.bytes()},
+                              {"memory_limit_bytes", LimitOf(device)},
                               {"held_by", std::move(holders)}});
   }
   return out.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);

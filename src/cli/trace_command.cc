@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -76,8 +77,8 @@ class Output {
 
  private:
   absl::Status Error(absl::string_view what) const {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("cannot ", what, " the trace to ", path_ == "-" ? "stdout" : path_, " (-o names the file)"));
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", what, " the trace to ", path_ == "-" ? "stdout" : path_,
+                                                   " (-o names the file)"));
   }
 
   const std::string path_;
@@ -119,8 +120,8 @@ class Tracer final : public LinkHandler {
     if (ended) Finish(absl::OkStatus());
   }
   void OnClosed(absl::Status why) override {
-    Finish(absl::UnavailableError(absl::StrCat("the controller has gone away: ",
-                                               why.ok() ? "the link was closed" : why.message())));
+    Finish(absl::UnavailableError(
+        absl::StrCat("the controller has gone away: ", why.ok() ? "the link was closed" : why.message())));
   }
 
   // Ends the recording early.
@@ -169,9 +170,11 @@ class Reporter {
     fprintf(stderr, "\r\x1b[K%s", text.c_str());
     fflush(stderr);
   }
-  void SayLast(const std::string& text) {
-    fprintf(stderr, terminal_ ? "\r\x1b[K%s\n" : "%s\n", text.c_str());
+  // For programs that wait for it.
+  void SayBegun(const std::string& text) {
+    if (!terminal_) fprintf(stderr, "%s\n", text.c_str());
   }
+  void SayLast(const std::string& text) { fprintf(stderr, terminal_ ? "\r\x1b[K%s\n" : "%s\n", text.c_str()); }
 
  private:
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
@@ -187,7 +190,10 @@ absl::Status Watch(Tracer& tracer, const TraceFlags& flags, Shutdown& shutdown, 
     const Tracer::Progress progress = tracer.Look();
     if (progress.result) return *progress.result;
     const absl::Time now = absl::Now();
-    if (progress.begun && !begun) begun = now;
+    if (progress.begun && !begun) {
+      begun = now;
+      reporter.SayBegun(absl::StrFormat("recording for %g s", flags.seconds));
+    }
     const bool full = progress.events > kMaxRecordedEvents;
     if (stops == 0 && full) reporter.SayLast(absl::StrCat(progress.events, " events: that is enough"));
     if (!signal.empty() || (full && stops == 0)) {
@@ -202,7 +208,8 @@ absl::Status Watch(Tracer& tracer, const TraceFlags& flags, Shutdown& shutdown, 
       continue;
     }
     const absl::Duration time = absl::Seconds(flags.seconds);
-    if (now - *begun > time + kEndPatience) return absl::DeadlineExceededError("the controller does not come to an end");
+    if (now - *begun > time + kEndPatience)
+      return absl::DeadlineExceededError("the controller does not come to an end");
     if (stops > 0 || now - *begun > time) {
       reporter.Say(absl::StrCat("fetching what was recorded: ", progress.events, " events"));
     } else {

@@ -26,6 +26,16 @@ proto::ToWorker Goodbye(const absl::Status& why) {
   return message;
 }
 
+// What the session has of the device.
+proto::ClusterStatus::Share& ShareOf(proto::ClusterStatus::DeviceStatus& device, SessionId session) {
+  for (proto::ClusterStatus::Share& share : *device.mutable_shares()) {
+    if (share.session() == Raw(session)) return share;
+  }
+  proto::ClusterStatus::Share& share = *device.add_shares();
+  share.set_session(Raw(session));
+  return share;
+}
+
 template <typename E>
 const RequestHeader* RequestOf(const E& e) {
   if constexpr (requires { e.request; }) {
@@ -245,9 +255,9 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
     if (e.message.has_status_request()) return OnStatusRequest(e);
     if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
     if (e.message.has_trace_request()) return OnTraceRequest(e);
-    out_->CloseLink(e.link, absl::InvalidArgumentError(
-                                "the first message must be a Hello, a StatusRequest, a TraceRequest or a "
-                                "KeyValueRequest"));
+    out_->CloseLink(
+        e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest, a TraceRequest or a "
+                                           "KeyValueRequest"));
     return;
   }
   slot->last_heard = now_;
@@ -569,9 +579,11 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   for (auto& island : *status.mutable_islands()) {
     for (auto& worker : *island.mutable_workers()) workers[worker.worker()] = &worker;
   }
+  absl::flat_hash_map<DeviceId, proto::ClusterStatus::DeviceStatus*> devices;
   for (const DeviceView& view : cluster_.Views()) {
     const proto::Pong& accounts = cluster_.slot(view.worker).accounts;
     proto::ClusterStatus::DeviceStatus& device = *workers[Raw(view.worker)]->add_devices();
+    devices[view.id] = &device;
     device.set_device(Raw(view.id));
     device.set_kind(view.device.kind());
     if (view.local_index < accounts.device_bytes_size()) device.set_bytes(accounts.device_bytes(view.local_index));
@@ -610,13 +622,20 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_place(use.place);
     int64_t bytes = 0;
     int64_t arrays = 0;
+    absl::flat_hash_map<DeviceId, int64_t> bytes_on;
     for (const auto& [id, array] : session->arrays) {
       if (array.deleted || !array.on_workers) continue;
       ++arrays;
       for (int i = 0; i < array.spec->sharding->num_shards(); ++i) {
         const int64_t elements = array.spec->sharding->ShardBox(array.spec->dims, i).NumElements();
-        bytes = SaturatingAdd(bytes, elements * HostByteWidth(array.spec->dtype));
+        const int64_t shard_bytes = elements * HostByteWidth(array.spec->dtype);
+        bytes = SaturatingAdd(bytes, shard_bytes);
+        int64_t& there = bytes_on[array.spec->sharding->devices()[i]];
+        there = SaturatingAdd(there, shard_bytes);
       }
+    }
+    for (const auto& [device, held] : bytes_on) {
+      if (devices.contains(device)) ShareOf(*devices[device], session->id).set_bytes(held);
     }
     out.set_arrays(arrays);
     out.set_array_bytes(bytes);

@@ -10,10 +10,11 @@ namespace {
 
 // In the order of Event.
 constexpr std::array<const char*, 22> kNames = {
-    "OpenSession",     "CloseSession", "PutArray",       "HostDataArrived",    "CompileProgram", "DropProgram",
-    "LaunchProgram",   "CopyArrays",   "ReshardArrays",  "AliasShards",        "MakeErrorArrays", "DeleteArrays",
-    "DestructArrays",  "WaitReady",    "FetchShard",     "QueryDefaultLayout", "QueryProgram",   "WorkerFrame",
-    "LinkClosed",      "ProgramLookedUp", "LinkFull",    "Tick"};
+    "OpenSession",        "CloseSession",  "PutArray",       "HostDataArrived", "CompileProgram",
+    "DropProgram",        "LaunchProgram", "CopyArrays",     "ReshardArrays",   "AliasShards",
+    "MakeErrorArrays",    "DeleteArrays",  "DestructArrays", "WaitReady",       "FetchShard",
+    "QueryDefaultLayout", "QueryProgram",  "WorkerFrame",    "LinkClosed",      "ProgramLookedUp",
+    "LinkFull",           "Tick"};
 static_assert(kNames.size() == std::variant_size_v<Event>, "name the new event too");
 
 constexpr int kKinds = static_cast<int>(kNames.size());

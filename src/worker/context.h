@@ -18,7 +18,8 @@
 namespace causeway::worker {
 
 struct Context {
-  Context(int devices, int64_t staging_bytes) : devices(devices), store(devices), hosts(staging_bytes), trace(devices) {}
+  Context(int devices, int64_t staging_bytes)
+      : devices(devices), store(devices), hosts(staging_bytes), trace(devices) {}
 
   // Sends `message`, unless the link to which it belongs is gone.
   void Report(Life of, const proto::ToController& message) const {
