@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/ids.h"
 
 namespace causeway {
@@ -28,7 +29,7 @@ uint64_t Program(uint32_t session, uint64_t n) { return Raw(MakeProgramId(Sessio
 std::string Write(const Recording& recording) {
   std::string text;
   EXPECT_TRUE(WritePerfetto(recording, [&text](absl::string_view part) {
-                text += part;
+                absl::StrAppend(&text, part);
                 return absl::OkStatus();
               }).ok());
   return text;

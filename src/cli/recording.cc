@@ -1,7 +1,6 @@
 #include "cli/recording.h"
 
 #include <algorithm>
-#include <limits>
 #include <tuple>
 
 #include "base/saturate.h"
@@ -10,10 +9,6 @@ namespace causeway {
 namespace {
 
 using Span = Recording::Span;
-
-int64_t Minus(int64_t a, int64_t b) {
-  return SaturatingAdd(a, b == std::numeric_limits<int64_t>::min() ? std::numeric_limits<int64_t>::max() : -b);
-}
 
 }  // namespace
 
@@ -70,7 +65,7 @@ Recording Recorder::Finish() {
   const auto common = [&offsets](int32_t worker, Span& span) {
     const auto offset = offsets.find(worker);
     if (offset == offsets.end()) return;
-    span = {Minus(span.start, offset->second), Minus(span.end, offset->second)};
+    span = {SaturatingSubtract(span.start, offset->second), SaturatingSubtract(span.end, offset->second)};
   };
   for (Recording::Launch& launch : out.launches) common(launch.worker, launch.span);
   for (Recording::Transfer& transfer : out.transfers) common(transfer.said_by, transfer.span);
@@ -83,19 +78,19 @@ Recording Recorder::Finish() {
   for (const auto& handled : out.handled) base = std::min(base, handled.span.start);
   out.start_ns = base;
   const auto move = [base](Span& span) {
-    span.start = Minus(span.start, base);
-    span.end = std::max(span.start, Minus(span.end, base));
+    span.start = SaturatingSubtract(span.start, base);
+    span.end = std::max(span.start, SaturatingSubtract(span.end, base));
   };
   for (auto& launch : out.launches) move(launch.span);
   for (auto& transfer : out.transfers) move(transfer.span);
   for (auto& handled : out.handled) move(handled.span);
   for (auto& request : out.requests) {
-    request.at = Minus(request.at, base);
+    request.at = SaturatingSubtract(request.at, base);
     const auto sent = handed_over_.find(request.mark);
     if (sent == handed_over_.end()) continue;
     request.handed_over = true;
     request.number = sent->second.first;
-    request.handed_over_at = std::max(request.at, Minus(sent->second.second, base));
+    request.handed_over_at = std::max(request.at, SaturatingSubtract(sent->second.second, base));
   }
 
   std::stable_sort(out.launches.begin(), out.launches.end(), [](const auto& a, const auto& b) {

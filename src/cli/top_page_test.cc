@@ -84,8 +84,8 @@ proto::ClusterStatus Now() {
 }
 
 std::string LineWith(const std::string& page, const std::string& text) {
-  for (const std::string& line : absl::StrSplit(page, '\n')) {
-    if (absl::StrContains(line, text)) return line;
+  for (absl::string_view line : absl::StrSplit(page, '\n')) {
+    if (absl::StrContains(line, text)) return std::string(line);
   }
   return "";
 }
@@ -132,7 +132,7 @@ TEST(TopPage, IsNoWiderAndNoHigherThanTheTerminal) {
   const std::vector<std::string> lines = absl::StrSplit(page, '\n');
   ASSERT_EQ(lines.size(), 6u);
   EXPECT_EQ(lines[5], "");
-  EXPECT_EQ(lines[4], "... 4 more lines");
+  EXPECT_EQ(lines[4], "... 5 more lines");
   for (const std::string& line : lines) EXPECT_LE(line.size(), 40u);
 }
 

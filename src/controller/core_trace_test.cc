@@ -2,8 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "controller/core_test_harness.h"
 #include "controller/event_kind.h"
+#include "controller/trace_book.h"
 
 namespace causeway {
 namespace {

@@ -62,7 +62,7 @@ def finish_trace(trace: Process, output: Path) -> Trace:
 
 
 class Trace:
-    """A trace event file, with its tracks by name: `worker up/i0h0 of i0 / device 0, cpu`."""
+    """A trace event file, with its tracks by name: `worker host00 of island00 / device 0, cpu`."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self.about = content["otherData"]
@@ -167,7 +167,7 @@ def test_a_trace_holds_every_launch_on_its_devices_with_arrows(two_workers: Clus
     assert data[second, first] == 0
 
     # Between the stages the data cross from one worker to the other: half of 512 x 64 floats from each device.
-    crossing = [t for t in trace.slices("transfer") if re.search(r"h0 to .*h1$", trace.track(t))]
+    crossing = [t for t in trace.slices("transfer") if re.search(r"host00 to .*host01$", trace.track(t))]
     assert sum(t["args"]["bytes"] for t in crossing) == STEPS * 512 * 64 * 4
     assert any(s["name"] == "LaunchProgram" for s in trace.slices("controller"))
 
@@ -213,12 +213,13 @@ def test_a_worker_that_dies_meanwhile_costs_only_what_it_had(folder: Path) -> No
         client.call(pipeline, 1)
         with start_trace(cluster, output) as process:
             client.call(pipeline, STEPS)
+            lost = cluster.workers()[1]["name"]
             cluster.kill_worker(1)
             eventually(lambda: not cluster.workers()[1]["alive"], "the loss is noticed")
             trace = finish_trace(process, output)
-    first, second = trace.about["workers"]
-    assert first["missing"] == ""
-    assert "lost" in second["missing"]
+    missing = {worker["name"]: worker["missing"] for worker in trace.about["workers"]}
+    assert "lost" in missing.pop(lost)
+    assert list(missing.values()) == [""]
     assert sum("first" in launch["args"]["program"] for launch in trace.slices("launch")) == 2 * STEPS
 
 
