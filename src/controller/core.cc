@@ -251,10 +251,10 @@ absl::Status ControllerCore::Impl::CheckAlive(WorkerId worker) const {
 void ControllerCore::Impl::On(WorkerFrame& e) {
   WorkerSlot* slot = cluster_.OnLink(e.link);
   if (slot == nullptr) {
+    if (trace_.IsTool(e.link) || e.message.has_trace_request()) return OnTraceRequest(e);
     if (e.message.has_hello()) return OnHello(e);
     if (e.message.has_status_request()) return OnStatusRequest(e);
     if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
-    if (e.message.has_trace_request()) return OnTraceRequest(e);
     out_->CloseLink(
         e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest, a TraceRequest or a "
                                            "KeyValueRequest"));

@@ -9,6 +9,7 @@ namespace causeway {
 void ControllerCore::Impl::OnTraceRequest(const WorkerFrame& e) {
   const proto::TraceRequest& request = e.message.trace_request();
   if (trace_.IsTool(e.link)) {
+    // All else that it may say is none of its business.
     if (request.stop()) trace_.Stop(now_, *out_);
     return;
   }

@@ -339,6 +339,13 @@ TEST_F(CoreTraceTest, OneAtATimeAndWithTheTokenOnly) {
   EXPECT_TRUE(out_.closed.contains(62));
 }
 
+TEST_F(CoreTraceTest, AToolDoesNotBecomeAWorker) {
+  Ask();
+  Handle(WorkerFrame{kTool, HelloFrom("a", "i0", 2), "tool"});
+  EXPECT_THAT(Sent(kTool, proto::ToWorker::kWelcome), IsEmpty());
+  EXPECT_TRUE(core_.traced());
+}
+
 TEST_F(CoreTraceTest, ALostWorkerIsNotWaitedFor) {
   TwoWorkers();
   Ask();

@@ -27,11 +27,11 @@ struct Array {
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
   absl::Status error;                                       // what it holds instead of data, whatever the futures say
   bool deleted = false;                                     // or donated: the name is left, the data are not
-  uint64_t made_by = 0;     // the mark in a trace of the launch whose output it is, or is a copy of; 0: none
   bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
   // Held operations (core_impl.h), by number; what is not held any more may still stand here.
   uint64_t maker = 0;                      // what makes it
   absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
+  uint64_t made_by = 0;                    // in a trace: the mark of the launch that made it, or its source; 0: none
 
   // The error it is known to hold by now; OK: none, so far.
   absl::Status KnownError() const {
