@@ -33,8 +33,9 @@ test-full: test asan tsan sim ## test, the sanitizers, and the slow tests
 
 SIM_SEEDS := 5000
 .PHONY: sim
-sim: build ## run SIM_SEEDS seeds of the simulator
+sim: build ## run SIM_SEEDS seeds of the simulators: clusters, and the gang scheduler alone
 	@build/release/tools/causeway_sim --seeds $(SIM_SEEDS)
+	@build/release/tools/causeway_sim --gangs --seeds $(SIM_SEEDS)
 
 .PHONY: bench
 bench: build ## run the benchmarks

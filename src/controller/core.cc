@@ -426,23 +426,11 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   std::sort(makes.begin(), makes.end());
   for (ArrayId id : makes) {
     PendingMake& make = makes_[id];
+    if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) FailMakers(id, slot, lost);
     if (make.reports.contains(slot.id)) {
       const PendingMake ended = std::move(makes_.extract(id).mapped());
       ended.future->Fail(lost, *out_);
       Ended(SessionOf(id), ended.load);
-    } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
-      // The makers wait for data that will not come; they report the error like any other.
-      proto::ToWorker message;
-      message.mutable_fail()->set_array(Raw(id));
-      *message.mutable_fail()->mutable_status() = ToProto(lost);
-      const auto held = held_.find(make.held);
-      for (const auto& [worker, reports] : make.reports) {
-        if (held == held_.end()) {
-          Send(worker, message);
-        } else {
-          held->second->frames.push_back({worker, cluster_.slot(worker).incarnation, message});
-        }
-      }
     }
   }
   const auto take = [&](auto& pending) {
@@ -463,6 +451,19 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
   ReleaseFrom(slot.id);
   SendPeers();
+  LookAgain();
+}
+
+void ControllerCore::Impl::FailMakers(ArrayId id, const WorkerSlot& sender, const absl::Status& lost) {
+  const PendingMake& make = makes_[id];
+  proto::ToWorker message;
+  message.mutable_fail()->set_array(Raw(id));
+  *message.mutable_fail()->mutable_status() = ToProto(lost);
+  const uint64_t holding = std::exchange(holding_, held_.contains(make.held) ? make.held : 0);
+  for (const auto& [worker, reports] : make.reports) {
+    if (worker != sender.id) Send(worker, message);
+  }
+  holding_ = holding;
 }
 
 void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {

@@ -113,6 +113,7 @@ void ControllerCore::Impl::Release(uint64_t id) {
 void ControllerCore::Impl::SendHeld(Held& held) {
   const SessionId acting = std::exchange(acting_, held.session);
   const uint64_t holding = std::exchange(holding_, 0);
+  DropLostReceivers(held);
   for (const Held::Frame& frame : held.frames) {
     if (cluster_.slot(frame.worker).incarnation == frame.incarnation) Send(frame.worker, frame.message);
   }
@@ -120,6 +121,25 @@ void ControllerCore::Impl::SendHeld(Held& held) {
   dropped_.insert(dropped_.end(), held.names.begin(), held.names.end());
   acting_ = acting;
   holding_ = holding;
+}
+
+void ControllerCore::Impl::DropLostReceivers(Held& held) {
+  std::vector<WorkerId> lost;
+  for (const Held::Frame& frame : held.frames) {
+    const WorkerSlot& slot = cluster_.slot(frame.worker);
+    if (!slot.alive || slot.incarnation != frame.incarnation) lost.push_back(frame.worker);
+  }
+  if (lost.empty()) return;
+  for (Held::Frame& frame : held.frames) {
+    if (!frame.message.has_copy()) continue;
+    auto& parts = *frame.message.mutable_copy()->mutable_parts();
+    parts.erase(std::remove_if(parts.begin(), parts.end(),
+                               [&lost](const proto::Copy::Part& part) {
+                                 return std::find(lost.begin(), lost.end(), WorkerId{part.target_worker()}) !=
+                                        lost.end();
+                               }),
+                parts.end());
+  }
 }
 
 void ControllerCore::Impl::ExpectMake(ArrayId id) {

@@ -159,6 +159,18 @@ TEST_F(CoreHeldTest, ALostWorkerEndsWhatWaitsForItAndFreesWhatFollows) {
   EXPECT_EQ(Answer(copied).code(), absl::StatusCode::kDataLoss);
 }
 
+TEST_F(CoreHeldTest, NothingIsSentToAReceiverThatWasLostMeanwhile) {
+  Taken();
+  Launch(P(1), A(1), A(2));
+  Handle(CopyArrays{Next(), {A(2)}, {A(3)}, {DeviceId{2}}, std::nullopt, false});
+  Handle(LinkClosed{kLinkB, absl::UnavailableError("gone")});
+  EndLast();
+  ASSERT_THAT(Sent(kLinkA, proto::ToWorker::kCopy), SizeIs(1));
+  EXPECT_THAT(Sent(kLinkA, proto::ToWorker::kCopy)[0].copy().parts(), IsEmpty());
+  EXPECT_EQ(core_.Counts().held, 0);
+  EXPECT_EQ(core_.Counts().makes, 0);
+}
+
 TEST_F(CoreHeldTest, ASessionThatClosesTakesWhatItHeldAlong) {
   Taken();
   Launch(P(1), A(1), A(2));

@@ -167,6 +167,8 @@ class ControllerCore::Impl {
   void OnKeyValueRequest(const WorkerFrame& e);
   void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
+  // Those who wait for the sender's data for `id` hear that it will not come; they report the error like any other.
+  void FailMakers(ArrayId id, const WorkerSlot& sender, const absl::Status& lost);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);
@@ -238,6 +240,8 @@ class ControllerCore::Impl {
   void HandOver(PendingLaunch& launch);
   // `id` is told to the workers: so is what waited for nothing else.
   void Release(uint64_t id);
+  // A receiver that was lost, or is another by now, does not wait for what was to be sent to it.
+  void DropLostReceivers(Held& held);
   void SendHeld(Held& held);
   // The workers are told to make the array from now on: when it will be there.
   void ExpectMake(ArrayId id);

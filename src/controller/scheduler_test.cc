@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <deque>
 #include <memory>
-#include <random>
-#include <set>
 #include <vector>
 
 #include "controller/core_test_harness.h"
@@ -306,76 +304,6 @@ TEST(SchedulerTest, SaysWhereALaunchStands) {
   EXPECT_EQ(use.place, 0) << "it has had less";
   EXPECT_EQ(use.expected_wait, 10 * kMs);
   EXPECT_EQ(world.scheduler.OfSession(kA, world.now).place, 1);
-}
-
-// Random gangs of random sessions: the same order on every device of a gang, all of them run, no credit is lost, and
-// none is given out twice.
-TEST(SchedulerTest, RandomGangsRunInOneOrderAndNoCreditIsLost) {
-  for (uint64_t seed = 0; seed < 1000; ++seed) {
-    std::mt19937_64 random(seed);
-    const auto pick = [&](int n) { return static_cast<int>(random() % n); };
-    const Scheduler::Options options{.policy = pick(2) == 0 ? Scheduler::Policy::kFair : Scheduler::Policy::kFirstCome,
-                                     .credits = 1 + pick(4),
-                                     .ahead = pick(2) * kMs,
-                                     .sequential = pick(8) == 0};
-    World world(options);
-    const int devices = 1 + pick(8);
-    const int sessions = 1 + pick(5);
-    std::set<SessionId> closed;
-    std::vector<std::vector<int>> placements;
-    for (int i = 0; i < 6; ++i) {
-      std::vector<int> some;
-      for (int d = 0; d < devices; ++d) {
-        if (pick(2) == 0) some.push_back(d);
-      }
-      if (some.empty()) some.push_back(pick(devices));
-      placements.push_back(some);
-    }
-    for (int s = 1; s <= sessions; ++s) world.scheduler.OpenSession(SessionId(s), 1 + pick(4), pick(4) == 0 ? 0.5 : 1);
-    for (int i = 0; i < 400; ++i) {
-      const auto session = SessionId(1 + pick(sessions));
-      if (pick(3) > 0 && !closed.contains(session)) {
-        World::Launch& launch = world.Ask(session, placements[pick(6)], (1 + pick(5)) * kMs);
-        if (pick(5) == 0 && !world.order.empty()) {
-          const auto& input = world.launches[world.order.back()];
-          if (!input->future->done()) launch.inputs.push_back(input->future);
-        }
-        world.scheduler.Add(launch);
-      } else if (pick(60) == 0) {
-        closed.insert(session);
-        world.scheduler.CloseSession(session);
-      } else {
-        world.Step();
-        world.scheduler.LookAgain();
-      }
-      for (auto& [device, queue] : world.queues) {
-        EXPECT_LE(world.scheduler.OfDevice(DeviceId{device}).in_flight, options.credits + 64);
-        if (options.ahead > absl::ZeroDuration()) continue;
-        EXPECT_LE(queue.size(), options.credits) << "seed " << seed;
-      }
-    }
-    for (int idle = 0; idle < 3000 && world.scheduler.queued() + world.scheduler.in_flight() > 0; ++idle) {
-      if (!world.Step()) world.now += 10 * kMs;  // a cap
-      world.scheduler.LookAgain();
-    }
-    ASSERT_EQ(world.scheduler.queued(), 0) << "seed " << seed;
-    ASSERT_EQ(world.scheduler.in_flight(), 0) << "seed " << seed;
-    for (int d = 0; d < devices; ++d) EXPECT_EQ(world.scheduler.OfDevice(DeviceId{d}).in_flight, 0);
-    // What each session asked for of one device was handed over in its order.
-    std::map<std::pair<SessionId, int>, int> last;
-    for (int name : world.order) {
-      const World::Launch& launch = *world.launches[name];
-      EXPECT_TRUE(launch.ended) << "seed " << seed;
-      for (DeviceId device : launch.placement->devices) {
-        int& before = last.try_emplace({launch.session, Raw(device)}, -1).first->second;
-        EXPECT_LT(before, name);
-        before = name;
-      }
-    }
-    for (const auto& launch : world.launches) {
-      EXPECT_TRUE(launch->ended || closed.contains(launch->session)) << "seed " << seed;
-    }
-  }
 }
 
 }  // namespace
