@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -47,7 +48,7 @@ constexpr char kFailedColour[] = "terrible";
 struct Track {
   int64_t process = 0;
   int64_t thread = 0;
-  auto operator<=>(const Track&) const = default;
+  bool operator<(const Track& other) const { return std::tie(process, thread) < std::tie(other.process, other.thread); }
 };
 
 // What ui.perfetto.dev makes a colour from.

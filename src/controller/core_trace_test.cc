@@ -432,14 +432,15 @@ TEST_F(CoreTraceTest, MemoryIsBoundedAndWhatFindsNoRoomIsCounted) {
   Cluster cluster(/*key_seed=*/1);
   ASSERT_TRUE(book.Begin(kTool, "tool", absl::Seconds(5), cluster, now_, out_).ok());
   Reported();
-  for (uint64_t i = 0; i < 5; ++i) book.Name(P(i), "f", kSession, "test");
+  for (uint64_t i = 0; i < 5; ++i) book.Name(P(i), std::string(1 << 20, 'f'), kSession, "test");
   for (int i = 0; i < 20; ++i) book.Accepted(P(1), {}, now_);
   std::vector<uint64_t> many(1000, 7);
   book.OnTick(cluster, now_, out_);
   const auto frames = Sent(kTool, kReport);
   EXPECT_THAT(frames, SizeIs(3)) << "of at most four";
   const proto::TraceReport report = Reported();
-  EXPECT_THAT(report.programs(), SizeIs(2));
+  ASSERT_THAT(report.programs(), SizeIs(2));
+  EXPECT_THAT(report.programs(0).name(), SizeIs(256));
   EXPECT_THAT(report.accepted(), SizeIs(8));
   book.Accepted(P(1), many, now_);
   book.OnTick(cluster, now_ + absl::Seconds(6), out_);

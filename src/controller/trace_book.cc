@@ -17,7 +17,9 @@ constexpr absl::Duration kPatience = absl::Seconds(15);
 // What the controller does is added up over so long.
 constexpr absl::Duration kSlot = absl::Milliseconds(10);
 
+// What is told of one launch.
 constexpr size_t kMaxProducers = 16;
+constexpr size_t kMaxNameBytes = 256;
 
 }  // namespace
 
@@ -53,13 +55,13 @@ absl::Status TraceBook::Begin(LinkId link, const std::string& peer, absl::Durati
 
 void TraceBook::Describe(const WorkerSlot& slot, proto::TraceReport::Worker& out) {
   out.set_worker(Raw(slot.id));
-  out.set_name(slot.hello.name());
-  out.set_island(slot.hello.island());
+  out.set_name(ValidUtf8(slot.hello.name(), kMaxNameBytes));
+  out.set_island(ValidUtf8(slot.hello.island(), kMaxNameBytes));
   out.set_pid(slot.hello.pid());
   for (int i = 0; i < slot.hello.devices_size(); ++i) {
     proto::TraceReport::Device& device = *out.add_devices();
     device.set_device(i < static_cast<int>(slot.devices.size()) ? Raw(slot.devices[i]) : -1);
-    device.set_kind(slot.hello.devices(i).kind());
+    device.set_kind(ValidUtf8(slot.hello.devices(i).kind(), kMaxNameBytes));
   }
 }
 
@@ -138,7 +140,7 @@ void TraceBook::OnWorkerLost(WorkerId worker, const absl::Status& why) {
   const auto found = workers_.find(worker);
   if (found == workers_.end() || found->second.done) return;
   found->second.done = true;
-  found->second.missing = absl::StrCat("it is lost: ", ValidUtf8(why.message()));
+  found->second.missing = absl::StrCat("it is lost: ", ValidUtf8(why.message(), kMaxNameBytes));
 }
 
 // ---------------------------------------------------------------- time and the tool
@@ -261,9 +263,9 @@ void TraceBook::Name(ProgramId program, const std::string& name, SessionId sessi
   named_.insert(program);
   proto::TraceReport::Program& out = *report->add_programs();
   out.set_program(Raw(program));
-  out.set_name(name);
+  out.set_name(ValidUtf8(name, kMaxNameBytes));
   out.set_session(Raw(session));
-  out.set_session_name(session_name);
+  out.set_session_name(ValidUtf8(session_name, kMaxNameBytes));
 }
 
 uint64_t TraceBook::Accepted(ProgramId program, absl::Span<const uint64_t> producers, absl::Time now) {
