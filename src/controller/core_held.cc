@@ -76,7 +76,8 @@ void ControllerCore::Impl::LookAgain() {
 void ControllerCore::Impl::HandOver(PendingLaunch& launch) {
   const LaunchNumber number{++last_launch_};
   launch.number = number;
-  if (launch.mark != 0 && trace_.on()) trace_.HandedOver(launch.mark, number, now_);
+  launch.sent = now_;
+  if (trace_.on()) trace_.HandedOver(launch.order, number, now_);
   const bool fresh = fresh_.get() == &launch;
   Held* const held = fresh ? nullptr : held_.find(launch.order)->second.get();
   proto::ToWorker& frame = fresh ? launch_frame_ : held->launch_frame;

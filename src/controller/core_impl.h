@@ -4,6 +4,7 @@
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -88,7 +89,15 @@ class ControllerCore::Impl {
     absl::InlinedVector<bool, 8> reported;  // likewise
     absl::Duration busy;                    // the longest reported
     bool failed = false;                    // and the other workers were told
-    uint64_t mark = 0;                      // in a trace; 0: it is in none
+    // For traces.
+    absl::InlinedVector<uint64_t, TraceBook::kMaxProducers> producers;  // `order` of those whose outputs it takes
+    absl::Time asked;
+    absl::Time sent;
+
+    void TakesFrom(uint64_t producer) {
+      if (producer == 0 || producers.size() == TraceBook::kMaxProducers) return;
+      if (std::find(producers.begin(), producers.end(), producer) == producers.end()) producers.push_back(producer);
+    }
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
     bool Report(WorkerId worker) {
@@ -283,8 +292,7 @@ class ControllerCore::Impl {
 
   // --- core_trace.cc
   void OnTraceRequest(const WorkerFrame& e);
-  // Its mark. While a trace is recorded, with the outputs added.
-  uint64_t TraceAccepted(Session& session, const LaunchProgram& e, const ProgramView& view);
+  void TraceAccepted(const PendingLaunch& launch);
 
   ProgramCache cache_;
   KeyValues key_values_;

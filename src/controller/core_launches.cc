@@ -93,6 +93,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     if (!is_output || !poison.ok()) continue;
     (*array)->placement = program.placement;
     (*array)->on_workers = true;
+    (*array)->made_by = last_held_ + 1;  // as Queue counts
   }
   ++session.launches;
   if (!poison.ok()) {
@@ -117,19 +118,21 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
   launch.bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
   launch.told = program.told;
   launch.reported.resize(program.told.size());
-  if (trace_.on()) launch.mark = TraceAccepted(session, e, *program.view);
+  launch.asked = now_;
   const Load::Item load = launch.load();
   const uint64_t id = launch.order;
   const std::vector<bool> donated = DonatedBy(e, *program.view);
   for (size_t i = 0; i < e.arguments.size(); ++i) {
     Array& array = session.arrays[e.arguments[i]];
     if (!held_.empty()) launch.missing += ComesAfter(id, array, donated[i]);
+    launch.TakesFrom(array.made_by);
     // What launches make is made on the devices that this one needs, before it: they need not be looked after.
     for (const std::shared_ptr<Future>& input : array.futures) {
       if (!input->done() && (input->is_make() || options_.scheduling.sequential)) launch.inputs.push_back(input);
     }
     if (donated[i]) array.deleted = true;
   }
+  if (trace_.on()) TraceAccepted(launch);
   const int missing = launch.missing;
   MakeLaunchFrame(e);
   scheduler_.Add(launch);

@@ -1,6 +1,6 @@
 #include <algorithm>
+#include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "controller/core_impl.h"
 #include "proto/status.h"
 
@@ -23,24 +23,30 @@ void ControllerCore::Impl::OnTraceRequest(const WorkerFrame& e) {
     out_->Send(e.link, message);
     return out_->CloseLink(e.link, absl::OkStatus());
   }
-  // Those that were launched before, and run now.
+  // Those that have ended are named too, since workers may only now say so.
   for (const auto& [session_id, session] : sessions_) {
     for (const auto& [id, program] : session->programs) {
       if (program.compiled) trace_.Name(id, program.view->info.name(), session_id, session->name);
     }
   }
+  // Those that were asked for before and have not ended.
+  std::vector<const PendingLaunch*> launches;
+  for (const auto& [number, launch] : launches_) launches.push_back(launch.get());
+  for (const auto& [id, held] : held_) {
+    if (held->launch != nullptr) launches.push_back(held->launch.get());
+  }
+  std::sort(launches.begin(), launches.end(), [](const auto* a, const auto* b) { return a->order < b->order; });
+  for (const PendingLaunch* launch : launches) {
+    TraceAccepted(*launch);
+    if (Raw(launch->number) != 0) trace_.HandedOver(launch->order, launch->number, launch->sent);
+  }
 }
 
-uint64_t ControllerCore::Impl::TraceAccepted(Session& session, const LaunchProgram& e, const ProgramView& view) {
-  absl::InlinedVector<uint64_t, 4> producers;
-  for (ArrayId id : e.arguments) {
-    const uint64_t mark = session.arrays.at(id).made_by;
-    if (mark != 0 && std::find(producers.begin(), producers.end(), mark) == producers.end()) producers.push_back(mark);
-  }
-  trace_.Name(e.program, view.info.name(), session.id, session.name);
-  const uint64_t mark = trace_.Accepted(e.program, producers, now_);
-  for (ArrayId id : e.outputs) session.arrays.at(id).made_by = mark;
-  return mark;
+void ControllerCore::Impl::TraceAccepted(const PendingLaunch& launch) {
+  const ProgramId program = launch.program->id;
+  const Session* session = FindSession(launch.session);
+  if (session != nullptr) trace_.Name(program, launch.program->info.name(), session->id, session->name);
+  trace_.Accepted(launch.order, program, launch.producers, launch.asked);
 }
 
 }  // namespace causeway

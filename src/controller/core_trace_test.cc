@@ -129,6 +129,7 @@ TEST_F(CoreTraceTest, AsksAllWorkersAndSaysWhoTheyAre) {
 TEST_F(CoreTraceTest, NothingIsKeptWhileNobodyAsks) {
   Programs();
   Launch(P(1), A(1), A(2));
+  LaunchDone(kLinkA, 1);
   core_.Handled(0, now_, now_ + absl::Milliseconds(1));
   Ask();
   Finish();
@@ -181,21 +182,40 @@ TEST_F(CoreTraceOneCreditTest, WhatWaitsForACreditIsHandedOverLater) {
   EXPECT_EQ(report.handed_over(0).at_ns(), absl::ToUnixNanos(now_));
 }
 
-TEST_F(CoreTraceOneCreditTest, ALaunchOfAnEarlierTraceIsHandedOverInALaterOneHarmlessly) {
+TEST_F(CoreTraceOneCreditTest, WhatWasAskedForBeforeAndHasNotEndedIsThereToo) {
   Programs();
-  Ask();
   Launch(P(1), A(1), A(10));
   Launch(P(1), A(10), A(11));
-  Handle(LinkClosed{kTool, absl::OkStatus()});
-  LaunchDone(kLinkA, 1);
-  Ask(kOtherTool);
   Launch(P(1), A(11), A(12));
+  Handle(DestructArrays{Next(), {A(10), A(11)}});
+  LaunchDone(kLinkA, 1);
+  const absl::Time asked = now_;
+  now_ += absl::Seconds(2);
+  Ask();
   LaunchDone(kLinkA, 2);
   Handle(Tick{});
-  const proto::TraceReport report = Reported(kOtherTool);
-  ASSERT_THAT(report.accepted(), SizeIs(1));
-  ASSERT_THAT(report.handed_over(), SizeIs(1));
-  EXPECT_EQ(report.handed_over(0).mark(), report.accepted(0).mark());
+  const proto::TraceReport report = Reported();
+  ASSERT_THAT(report.accepted(), SizeIs(2));
+  EXPECT_EQ(report.accepted(0).at_ns(), absl::ToUnixNanos(asked));
+  EXPECT_THAT(report.accepted(1).producers(), ElementsAre(report.accepted(0).mark())) << "though the name is gone";
+  ASSERT_THAT(report.handed_over(), SizeIs(2));
+  EXPECT_EQ(report.handed_over(0).number(), 2u);
+  EXPECT_EQ(report.handed_over(0).at_ns(), absl::ToUnixNanos(asked));
+  EXPECT_EQ(report.handed_over(1).number(), 3u);
+  EXPECT_EQ(report.handed_over(1).at_ns(), absl::ToUnixNanos(now_));
+}
+
+TEST_F(CoreTraceTest, OutputsOfALaunchThatWasNotSentHaveNoProducer) {
+  Programs();
+  Handle(MakeErrorArrays{Next(), {A(20)}, On({0}), absl::InternalError("no")});
+  Launch(P(1), A(20), A(21));
+  Launch(P(1), A(1), A(22));
+  Ask();
+  Launch(P(1), A(22), A(23));
+  Handle(Tick{});
+  const proto::TraceReport report = Reported();
+  ASSERT_THAT(report.accepted(), SizeIs(2));
+  EXPECT_THAT(report.accepted(1).producers(), ElementsAre(report.accepted(0).mark()));
 }
 
 TEST_F(CoreTraceTest, PassesOnWhatWorkersSayAndEnds) {
@@ -433,7 +453,7 @@ TEST_F(CoreTraceTest, MemoryIsBoundedAndWhatFindsNoRoomIsCounted) {
   ASSERT_TRUE(book.Begin(kTool, "tool", absl::Seconds(5), cluster, now_, out_).ok());
   Reported();
   for (uint64_t i = 0; i < 5; ++i) book.Name(P(i), std::string(1 << 20, 'f'), kSession, "test");
-  for (int i = 0; i < 20; ++i) book.Accepted(P(1), {}, now_);
+  for (uint64_t mark = 1; mark <= 20; ++mark) book.Accepted(mark, P(1), {}, now_);
   std::vector<uint64_t> many(1000, 7);
   book.OnTick(cluster, now_, out_);
   const auto frames = Sent(kTool, kReport);
@@ -442,11 +462,11 @@ TEST_F(CoreTraceTest, MemoryIsBoundedAndWhatFindsNoRoomIsCounted) {
   ASSERT_THAT(report.programs(), SizeIs(2));
   EXPECT_THAT(report.programs(0).name(), SizeIs(256));
   EXPECT_THAT(report.accepted(), SizeIs(8));
-  book.Accepted(P(1), many, now_);
+  book.Accepted(21, P(1), many, now_);
   book.OnTick(cluster, now_ + absl::Seconds(6), out_);
   const proto::TraceReport end = Reported();
   ASSERT_THAT(end.accepted(), SizeIs(1)) << "there is room again";
-  EXPECT_THAT(end.accepted(0).producers(), SizeIs(16));
+  EXPECT_THAT(end.accepted(0).producers(), SizeIs(TraceBook::kMaxProducers));
   EXPECT_EQ(end.end().dropped(), 12);
   EXPECT_FALSE(book.busy());
 }

@@ -17,8 +17,6 @@ constexpr absl::Duration kPatience = absl::Seconds(15);
 // What the controller does is added up over so long.
 constexpr absl::Duration kSlot = absl::Milliseconds(10);
 
-// What is told of one launch.
-constexpr size_t kMaxProducers = 16;
 constexpr size_t kMaxNameBytes = 256;
 
 }  // namespace
@@ -268,25 +266,23 @@ void TraceBook::Name(ProgramId program, const std::string& name, SessionId sessi
   out.set_session_name(ValidUtf8(session_name, kMaxNameBytes));
 }
 
-uint64_t TraceBook::Accepted(ProgramId program, absl::Span<const uint64_t> producers, absl::Time now) {
-  const uint64_t mark = ++last_mark_;
+void TraceBook::Accepted(uint64_t mark, ProgramId program, absl::Span<const uint64_t> producers, absl::Time at) {
   proto::TraceReport* report = Room();
-  if (report == nullptr) return mark;
+  if (report == nullptr) return;
   proto::TraceReport::Accepted& out = *report->add_accepted();
   out.set_mark(mark);
   out.set_program(Raw(program));
-  out.set_at_ns(absl::ToUnixNanos(now));
+  out.set_at_ns(absl::ToUnixNanos(at));
   for (uint64_t producer : producers.subspan(0, kMaxProducers)) out.add_producers(producer);
-  return mark;
 }
 
-void TraceBook::HandedOver(uint64_t mark, LaunchNumber number, absl::Time now) {
+void TraceBook::HandedOver(uint64_t mark, LaunchNumber number, absl::Time at) {
   proto::TraceReport* report = Room();
   if (report == nullptr) return;
   proto::TraceReport::HandedOver& out = *report->add_handed_over();
   out.set_mark(mark);
   out.set_number(Raw(number));
-  out.set_at_ns(absl::ToUnixNanos(now));
+  out.set_at_ns(absl::ToUnixNanos(at));
 }
 
 void TraceBook::Handled(int kind, absl::Time start, absl::Time end) {

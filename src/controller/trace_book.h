@@ -3,7 +3,7 @@
 //
 //   TraceBook book;
 //   book.Begin(link, "peer", absl::Seconds(5), cluster, now, out);       // out: frames to the workers and the tool
-//   if (book.on()) mark = book.Accepted(program, producers, now);        // one branch where nothing is recorded
+//   if (book.on()) book.Accepted(mark, program, producers, now);         // one branch where nothing is recorded
 //   book.OnEvents(cluster, worker, events, now, out);  book.OnTick(cluster, now, out);   // until its end has been sent
 //
 // One trace at a time. Each worker has one question to answer at a time, and is asked the next one when the tool has
@@ -36,6 +36,9 @@ namespace causeway {
 
 class TraceBook {
  public:
+  // Of one launch, that are told.
+  static constexpr size_t kMaxProducers = 8;
+
   struct Limits {
     int64_t events = kMaxTraceEvents;             // that wait for the tool
     int64_t frame_events = kMaxTraceFrameEvents;  // in one frame to it
@@ -72,9 +75,9 @@ class TraceBook {
   // The following while on() only.
   void Name(ProgramId program, const std::string& name, SessionId session, const std::string& session_name);
 
-  // A launch was asked for that takes outputs of those with the marks `producers`. Returns its own mark.
-  uint64_t Accepted(ProgramId program, absl::Span<const uint64_t> producers, absl::Time now);
-  void HandedOver(uint64_t mark, LaunchNumber number, absl::Time now);
+  // A launch was asked for: `mark` names it, and it takes outputs of those with the marks `producers`.
+  void Accepted(uint64_t mark, ProgramId program, absl::Span<const uint64_t> producers, absl::Time at);
+  void HandedOver(uint64_t mark, LaunchNumber number, absl::Time at);
 
   // The core has handled an event of this kind (event_kind.h).
   void Handled(int kind, absl::Time start, absl::Time end);
@@ -119,7 +122,6 @@ class TraceBook {
   const Limits limits_;
   bool recording_ = false;
   uint64_t trace_ = 0;  // number of the latest
-  uint64_t last_mark_ = 0;
   std::optional<Tool> tool_;
   absl::Time stopped_;
   std::map<WorkerId, Worker> workers_;
