@@ -76,7 +76,6 @@ void ControllerCore::Impl::LookAgain() {
 void ControllerCore::Impl::HandOver(PendingLaunch& launch) {
   const LaunchNumber number{++last_launch_};
   launch.number = number;
-  launch.sent = now_;
   if (trace_.on()) trace_.HandedOver(launch.order, number, now_);
   const bool fresh = fresh_.get() == &launch;
   Held* const held = fresh ? nullptr : held_.find(launch.order)->second.get();

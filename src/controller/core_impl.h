@@ -4,7 +4,6 @@
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
-#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -89,15 +88,6 @@ class ControllerCore::Impl {
     absl::InlinedVector<bool, 8> reported;  // likewise
     absl::Duration busy;                    // the longest reported
     bool failed = false;                    // and the other workers were told
-    // For traces.
-    absl::InlinedVector<uint64_t, TraceBook::kMaxProducers> producers;  // `order` of those whose outputs it takes
-    absl::Time asked;
-    absl::Time sent;
-
-    void TakesFrom(uint64_t producer) {
-      if (producer == 0 || producers.size() == TraceBook::kMaxProducers) return;
-      if (std::find(producers.begin(), producers.end(), producer) == producers.end()) producers.push_back(producer);
-    }
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
     bool Report(WorkerId worker) {
@@ -126,6 +116,9 @@ class ControllerCore::Impl {
     uint64_t held = 0;                                  // while it is held: by what
   };
 
+  // The launches whose outputs a launch takes, as far as a trace tells them: by `order`.
+  using Producers = absl::InlinedVector<uint64_t, TraceBook::kMaxProducers>;
+
   // Something that was accepted and that no worker has been told yet, because it names what waits for its turn, or
   // waits for its own. All its names are taken, its answer is given: only its frames are still to go out.
   struct Held {
@@ -143,6 +136,9 @@ class ControllerCore::Impl {
     std::vector<ArrayId> makes;
     std::vector<std::pair<WorkerId, ArrayId>> names;  // that go
     std::vector<std::shared_ptr<Future>> inputs;      // of what is dispatched sequentially
+    // For traces: when the launch was asked for, and whose outputs it takes.
+    absl::Time asked;
+    Producers producers;
   };
 
   struct PendingCompile {
@@ -292,7 +288,8 @@ class ControllerCore::Impl {
 
   // --- core_trace.cc
   void OnTraceRequest(const WorkerFrame& e);
-  void TraceAccepted(const PendingLaunch& launch);
+  static Producers ProducersOf(const Session& session, const std::vector<ArrayId>& arguments);
+  void TraceAccepted(const PendingLaunch& launch, const Producers& producers, absl::Time asked);
 
   ProgramCache cache_;
   KeyValues key_values_;

@@ -118,21 +118,19 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
   launch.bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
   launch.told = program.told;
   launch.reported.resize(program.told.size());
-  launch.asked = now_;
   const Load::Item load = launch.load();
   const uint64_t id = launch.order;
   const std::vector<bool> donated = DonatedBy(e, *program.view);
   for (size_t i = 0; i < e.arguments.size(); ++i) {
     Array& array = session.arrays[e.arguments[i]];
     if (!held_.empty()) launch.missing += ComesAfter(id, array, donated[i]);
-    launch.TakesFrom(array.made_by);
     // What launches make is made on the devices that this one needs, before it: they need not be looked after.
     for (const std::shared_ptr<Future>& input : array.futures) {
       if (!input->done() && (input->is_make() || options_.scheduling.sequential)) launch.inputs.push_back(input);
     }
     if (donated[i]) array.deleted = true;
   }
-  if (trace_.on()) TraceAccepted(launch);
+  if (trace_.on()) TraceAccepted(launch, ProducersOf(session, e.arguments), now_);
   const int missing = launch.missing;
   MakeLaunchFrame(e);
   scheduler_.Add(launch);
@@ -143,6 +141,8 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     held->missing = missing;
     held->launch = std::move(fresh_);
     held->launch_frame.Swap(&launch_frame_);
+    held->asked = now_;
+    held->producers = ProducersOf(session, e.arguments);
     held_.emplace(id, std::move(held));
     for (ArrayId array : e.arguments) AddUser(session.arrays[array].users, id);
     for (ArrayId array : e.outputs) session.arrays[array].maker = id;

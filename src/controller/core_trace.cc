@@ -29,24 +29,34 @@ void ControllerCore::Impl::OnTraceRequest(const WorkerFrame& e) {
       if (program.compiled) trace_.Name(id, program.view->info.name(), session_id, session->name);
     }
   }
-  // Those that were asked for before and have not ended.
-  std::vector<const PendingLaunch*> launches;
-  for (const auto& [number, launch] : launches_) launches.push_back(launch.get());
+  // Those that were asked for before and wait for their turn.
+  std::vector<const Held*> waiting;
   for (const auto& [id, held] : held_) {
-    if (held->launch != nullptr) launches.push_back(held->launch.get());
+    if (held->launch != nullptr) waiting.push_back(held.get());
   }
-  std::sort(launches.begin(), launches.end(), [](const auto* a, const auto* b) { return a->order < b->order; });
-  for (const PendingLaunch* launch : launches) {
-    TraceAccepted(*launch);
-    if (Raw(launch->number) != 0) trace_.HandedOver(launch->order, launch->number, launch->sent);
-  }
+  std::sort(waiting.begin(), waiting.end(),
+            [](const Held* a, const Held* b) { return a->launch->order < b->launch->order; });
+  for (const Held* held : waiting) TraceAccepted(*held->launch, held->producers, held->asked);
 }
 
-void ControllerCore::Impl::TraceAccepted(const PendingLaunch& launch) {
+ControllerCore::Impl::Producers ControllerCore::Impl::ProducersOf(const Session& session,
+                                                                  const std::vector<ArrayId>& arguments) {
+  Producers producers;
+  for (ArrayId id : arguments) {
+    const auto found = session.arrays.find(id);
+    const uint64_t maker = found == session.arrays.end() ? 0 : found->second.made_by;
+    if (maker == 0 || std::find(producers.begin(), producers.end(), maker) != producers.end()) continue;
+    producers.push_back(maker);
+    if (producers.size() == TraceBook::kMaxProducers) break;
+  }
+  return producers;
+}
+
+void ControllerCore::Impl::TraceAccepted(const PendingLaunch& launch, const Producers& producers, absl::Time asked) {
   const ProgramId program = launch.program->id;
   const Session* session = FindSession(launch.session);
   if (session != nullptr) trace_.Name(program, launch.program->info.name(), session->id, session->name);
-  trace_.Accepted(launch.order, program, launch.producers, launch.asked);
+  trace_.Accepted(launch.order, program, producers, asked);
 }
 
 }  // namespace causeway
