@@ -288,6 +288,7 @@ class ControllerCore::Impl {
 
   // --- core_trace.cc
   void OnTraceRequest(const WorkerFrame& e);
+  static void AddProducer(const Array& argument, Producers& producers);
   static Producers ProducersOf(const Session& session, const std::vector<ArrayId>& arguments);
   void TraceAccepted(const PendingLaunch& launch, const Producers& producers, absl::Time asked);
 

@@ -142,9 +142,12 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     held->launch = std::move(fresh_);
     held->launch_frame.Swap(&launch_frame_);
     held->asked = now_;
-    held->producers = ProducersOf(session, e.arguments);
-    held_.emplace(id, std::move(held));
-    for (ArrayId array : e.arguments) AddUser(session.arrays[array].users, id);
+    Producers& producers = held_.emplace(id, std::move(held)).first->second->producers;
+    for (ArrayId argument : e.arguments) {
+      Array& array = session.arrays[argument];
+      AddUser(array.users, id);
+      AddProducer(array, producers);
+    }
     for (ArrayId array : e.outputs) session.arrays[array].maker = id;
     AddUser(program.users, id);
   }

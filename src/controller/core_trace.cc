@@ -39,15 +39,18 @@ void ControllerCore::Impl::OnTraceRequest(const WorkerFrame& e) {
   for (const Held* held : waiting) TraceAccepted(*held->launch, held->producers, held->asked);
 }
 
+void ControllerCore::Impl::AddProducer(const Array& argument, Producers& producers) {
+  if (argument.made_by == 0 || producers.size() == TraceBook::kMaxProducers) return;
+  if (std::find(producers.begin(), producers.end(), argument.made_by) != producers.end()) return;
+  producers.push_back(argument.made_by);
+}
+
 ControllerCore::Impl::Producers ControllerCore::Impl::ProducersOf(const Session& session,
                                                                   const std::vector<ArrayId>& arguments) {
   Producers producers;
   for (ArrayId id : arguments) {
-    const auto found = session.arrays.find(id);
-    const uint64_t maker = found == session.arrays.end() ? 0 : found->second.made_by;
-    if (maker == 0 || std::find(producers.begin(), producers.end(), maker) != producers.end()) continue;
-    producers.push_back(maker);
-    if (producers.size() == TraceBook::kMaxProducers) break;
+    if (const auto found = session.arrays.find(id); found != session.arrays.end())
+      AddProducer(found->second, producers);
   }
   return producers;
 }
