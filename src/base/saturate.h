@@ -1,5 +1,5 @@
-// Sums and products of numbers that peers choose: they stop at the limits of int64_t instead of overflowing, which C++ leaves
-// undefined.
+// Sums and products of numbers that peers choose: they stop at the limits of int64_t instead of overflowing, which C++
+// leaves undefined.
 //
 //   total_bytes = SaturatingAdd(total_bytes, piece.bytes());
 //
