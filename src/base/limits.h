@@ -21,6 +21,12 @@ inline constexpr int64_t kMaxControlFrameBytes = int64_t{1} << 30;
 // A control frame before its sender has shown who it is.
 inline constexpr int64_t kMaxHelloBytes = 1 << 20;
 
+// A trace: how long it may record, how many events a process keeps until somebody has taken them, and how many a frame
+// holds.
+inline constexpr int64_t kMaxTraceMs = 10 * 60 * 1000;
+inline constexpr int64_t kMaxTraceEvents = 1 << 16;
+inline constexpr int64_t kMaxTraceFrameEvents = 1 << 12;
+
 inline constexpr int kMaxDevicesPerWorker = 4096;
 inline constexpr int kMaxArrayRank = 64;
 

@@ -12,6 +12,9 @@ TEST(Saturate, WhatFitsIsExact) {
   EXPECT_EQ(SaturatingAdd(2, 3), 5);
   EXPECT_EQ(SaturatingAdd(kMax - 1, 1), kMax);
   EXPECT_EQ(SaturatingAdd(kMin, kMax), -1);
+  EXPECT_EQ(SaturatingSubtract(2, 3), -1);
+  EXPECT_EQ(SaturatingSubtract(kMin, kMin), 0);
+  EXPECT_EQ(SaturatingSubtract(-1, kMin), kMax);
   EXPECT_EQ(SaturatingMultiply(-4, 5), -20);
   EXPECT_EQ(SaturatingMultiply(kMax, 1), kMax);
 }
@@ -19,6 +22,9 @@ TEST(Saturate, WhatFitsIsExact) {
 TEST(Saturate, WhatDoesNotFitStopsAtTheLimit) {
   EXPECT_EQ(SaturatingAdd(kMax, 1), kMax);
   EXPECT_EQ(SaturatingAdd(kMin, -1), kMin);
+  EXPECT_EQ(SaturatingSubtract(0, kMin), kMax);
+  EXPECT_EQ(SaturatingSubtract(kMax, -1), kMax);
+  EXPECT_EQ(SaturatingSubtract(kMin, 1), kMin);
   EXPECT_EQ(SaturatingMultiply(kMax, 2), kMax);
   EXPECT_EQ(SaturatingMultiply(kMin, 2), kMin);
   EXPECT_EQ(SaturatingMultiply(kMin, -1), kMax);

@@ -7,6 +7,8 @@
 #include "cli/controller_main.h"
 #include "cli/options.h"
 #include "cli/status_command.h"
+#include "cli/top_command.h"
+#include "cli/trace_command.h"
 #include "cli/up.h"
 #include "cli/version.h"
 #include "cli/worker_main.h"
@@ -253,6 +255,48 @@ void AddStatus(CLI::App& app, StatusFlags& flags) {
   sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for an answer")->capture_default_str();
 }
 
+void AddTool(CLI::App& sub, std::string& control_address, std::string& token_file, double& timeout_s) {
+  sub.add_option("--controller", control_address, "The controller's control address")
+      ->envname("CAUSEWAY_CONTROL_ADDRESS")
+      ->capture_default_str();
+  sub.add_option("--token-file", token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
+      ->envname("CAUSEWAY_TOKEN_FILE");
+  sub.add_option("--timeout", timeout_s, "Seconds to wait for an answer")->capture_default_str();
+}
+
+void AddTop(CLI::App& app, TopFlags& flags) {
+  CLI::App* sub = app.add_subcommand("top", "Show who uses how much of the cluster, again and again");
+  sub->footer(
+      "Examples:\n"
+      "  causeway top                                   # q or Ctrl-C leaves\n"
+      "  causeway top --once --interval 10              # one page, over ten seconds\n"
+      "  causeway top --json | jq '.sessions[] | {name, share, queued}'\n"
+      "\nWhere stdout is no terminal it prints one page.");
+  sub->add_option("--interval", flags.interval_s, "Seconds between pages, over which rates and shares are taken")
+      ->envname("CAUSEWAY_TOP_INTERVAL")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  sub->add_flag("--once", flags.once, "Print one page and leave");
+  sub->add_flag("--json", flags.json, "Print one JSON object and leave");
+  AddTool(*sub, flags.control_address, flags.token_file, flags.timeout_s);
+}
+
+void AddTrace(CLI::App& app, TraceFlags& flags) {
+  CLI::App* sub = app.add_subcommand("trace", "Record what the cluster does, for ui.perfetto.dev");
+  sub->footer(
+      "Examples:\n"
+      "  causeway trace -o trace.json                   # 5 seconds; Ctrl-C ends it earlier\n"
+      "  causeway trace --seconds 30 -o - | gzip > trace.json.gz\n"
+      "\nOpen the file at https://ui.perfetto.dev or chrome://tracing: a track for each device with its launches, for "
+      "each\n"
+      "pair of processes with what they sent, for each session with what it asked for, and for the controller.");
+  sub->add_option("--seconds", flags.seconds, "How long to record")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  sub->add_option("-o,--output", flags.output, "The file to write; - for stdout")->required();
+  AddTool(*sub, flags.control_address, flags.token_file, flags.timeout_s);
+}
+
 absl::Status RunPlugin(const std::string& plugin) {
   const absl::StatusOr<std::string> report = DescribePlugin(plugin);
   if (!report.ok()) return report.status();
@@ -270,11 +314,15 @@ int Main(int argc, char** argv) {
   std::string worker_token_file;
   UpFlags up;
   StatusFlags status;
+  TopFlags top;
+  TraceFlags trace;
   std::string plugin = "cpu";
   AddUp(app, up);
   AddController(app, controller);
   AddWorker(app, worker, worker_token_file);
   AddStatus(app, status);
+  AddTop(app, top);
+  AddTrace(app, trace);
   app.add_subcommand("plugin", "Show what a PJRT plugin is and has")
       ->footer("Examples:\n  causeway plugin cpu\n  causeway plugin /opt/vendor/libpjrt.so")
       ->add_option("plugin", plugin, "cpu, cuda, tpu, or the path of a shared library")
@@ -296,6 +344,10 @@ int Main(int argc, char** argv) {
     }
   } else if (app.got_subcommand("status")) {
     result = RunStatus(status);
+  } else if (app.got_subcommand("top")) {
+    result = RunTop(top);
+  } else if (app.got_subcommand("trace")) {
+    result = RunTrace(trace);
   } else if (app.got_subcommand("plugin")) {
     result = RunPlugin(plugin);
   } else {

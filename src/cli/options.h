@@ -98,6 +98,23 @@ struct StatusFlags {
   double timeout_s = 5;
 };
 
+struct TraceFlags {
+  std::string control_address = kDefaultControlAddress;
+  std::string token_file;
+  double seconds = 5;
+  std::string output;    // "-": stdout
+  double timeout_s = 5;  // for an answer
+};
+
+struct TopFlags {
+  std::string control_address = kDefaultControlAddress;
+  std::string token_file;
+  double interval_s = 1;
+  bool json = false;
+  bool once = false;
+  double timeout_s = 5;
+};
+
 // The cluster's token: the file's contents without white space at its ends; without a file, CAUSEWAY_TOKEN, or nothing.
 // NOT_FOUND where the file cannot be read; FAILED_PRECONDITION where others may read it too, or where it is empty, no
 // text or longer than 4 KiB.

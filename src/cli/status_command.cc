@@ -14,24 +14,13 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "cli/ask.h"
+#include "cli/units.h"
 #include "proto/control_version.h"
 #include "proto/status.h"
 #include "timed/timed_runtime.h"
 
 namespace causeway {
 namespace {
-
-std::string Bytes(int64_t bytes) {
-  if (bytes < 1024) return absl::StrCat(bytes, " B");
-  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes) / 1024;
-  int unit = 0;
-  while (value >= 1024 && unit < 3) {
-    value /= 1024;
-    ++unit;
-  }
-  return absl::StrFormat("%.1f %s", value, kUnits[unit]);
-}
 
 std::string Age(int64_t ms) { return absl::FormatDuration(absl::Seconds(ms / 1000)); }
 

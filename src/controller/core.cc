@@ -26,6 +26,16 @@ proto::ToWorker Goodbye(const absl::Status& why) {
   return message;
 }
 
+// What the session has of the device.
+proto::ClusterStatus::Share& ShareOf(proto::ClusterStatus::DeviceStatus& device, SessionId session) {
+  for (proto::ClusterStatus::Share& share : *device.mutable_shares()) {
+    if (share.session() == Raw(session)) return share;
+  }
+  proto::ClusterStatus::Share& share = *device.add_shares();
+  share.set_session(Raw(session));
+  return share;
+}
+
 template <typename E>
 const RequestHeader* RequestOf(const E& e) {
   if constexpr (requires { e.request; }) {
@@ -110,6 +120,10 @@ std::shared_ptr<const ProgramView> ControllerCore::FindProgram(ProgramId program
 proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_->Status(now); }
 
 void ControllerCore::SetClientAddress(std::string address) { impl_->client_address_ = std::move(address); }
+
+bool ControllerCore::traced() const { return impl_->trace_.on(); }
+
+void ControllerCore::Handled(int kind, absl::Time start, absl::Time end) { impl_->trace_.Handled(kind, start, end); }
 
 ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 
@@ -258,11 +272,13 @@ absl::Status ControllerCore::Impl::CheckAlive(WorkerId worker) const {
 void ControllerCore::Impl::On(WorkerFrame& e) {
   WorkerSlot* slot = cluster_.OnLink(e.link);
   if (slot == nullptr) {
+    if (trace_.IsTool(e.link) || e.message.has_trace_request()) return OnTraceRequest(e);
     if (e.message.has_hello()) return OnHello(e);
     if (e.message.has_status_request()) return OnStatusRequest(e);
     if (e.message.has_key_value_request()) return OnKeyValueRequest(e);
     out_->CloseLink(
-        e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest or a KeyValueRequest"));
+        e.link, absl::InvalidArgumentError("the first message must be a Hello, a StatusRequest, a TraceRequest or a "
+                                           "KeyValueRequest"));
     return;
   }
   slot->last_heard = now_;
@@ -282,6 +298,8 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
       return OnFetchDone(e.message.fetch_done());
     case proto::ToController::kQueryDone:
       return OnQueryDone(e.message.query_done());
+    case proto::ToController::kTraceEvents:
+      return trace_.OnEvents(cluster_, slot->id, std::move(*e.message.mutable_trace_events()), now_, *out_);
     default:
       return Lose(*slot, absl::InvalidArgumentError("it sent a message that a worker in the cluster does not send"),
                   /*close_link=*/true);
@@ -319,18 +337,25 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
   out_->WorkerUp(e.link, slot.id, data_key, slot.Describe());
   out_->Send(e.link, message);
   SendPeers();
+  trace_.OnWorkerUp(slot, now_, *out_);
+}
+
+absl::Status ControllerCore::Impl::CheckTool(uint32_t version, const std::string& token) const {
+  if (version != kControlVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("this tool speaks control protocol ", version,
+                                                      ", the controller ", kControlVersion,
+                                                      ": use the same Causeway release"));
+  }
+  if (!SameSecret(token, options_.token)) {
+    return absl::UnauthenticatedError("the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)");
+  }
+  return absl::OkStatus();
 }
 
 void ControllerCore::Impl::OnStatusRequest(const WorkerFrame& e) {
   const proto::StatusRequest& request = e.message.status_request();
-  if (request.version() != kControlVersion) {
-    out_->Send(e.link, Goodbye(absl::FailedPreconditionError(
-                           absl::StrCat("this tool speaks control protocol ", request.version(), ", the controller ",
-                                        kControlVersion, ": use the same Causeway release"))));
-  } else if (!SameSecret(request.token(), options_.token)) {
-    out_->Send(
-        e.link,
-        Goodbye(absl::UnauthenticatedError("the token is not the cluster's: give --token-file (or CAUSEWAY_TOKEN)")));
+  if (absl::Status ok = CheckTool(request.version(), request.token()); !ok.ok()) {
+    out_->Send(e.link, Goodbye(ok));
   } else {
     proto::ToWorker message;
     *message.mutable_cluster_status() = Status(now_);
@@ -375,10 +400,12 @@ void ControllerCore::Impl::Answer(const KeyValues::Reply& reply) {
 
 void ControllerCore::Impl::On(LinkClosed& e) {
   key_values_.Close(e.link);
+  trace_.OnClosed(e.link, *out_);
   if (WorkerSlot* slot = cluster_.OnLink(e.link)) Lose(*slot, e.why, /*close_link=*/false);
 }
 
 void ControllerCore::Impl::On(LinkFull& e) {
+  trace_.OnFull(e.link, e.full, now_, *out_);
   WorkerSlot* slot = cluster_.OnLink(e.link);
   if (slot == nullptr) return;
   slot->full = e.full;
@@ -398,6 +425,7 @@ void ControllerCore::Impl::ReleaseFrom(WorkerId worker) {
 void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool close_link) {
   if (close_link) out_->CloseLink(slot.link, why);
   cluster_.Leave(slot, why);
+  trace_.OnWorkerLost(slot.id, why);
   const absl::Status lost = Lost(slot);
   out_->WorkerDown(slot.id, lost);
   // What lived there holds the error from now on, before anybody who waits is told.
@@ -506,6 +534,7 @@ void ControllerCore::Impl::SendPeers() {
 void ControllerCore::Impl::On(Tick&) {
   if (started_ == absl::InfinitePast()) started_ = now_;
   for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
+  trace_.OnTick(cluster_, now_, *out_);
   LookAgain();
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
@@ -572,9 +601,11 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   for (auto& island : *status.mutable_islands()) {
     for (auto& worker : *island.mutable_workers()) workers[worker.worker()] = &worker;
   }
+  absl::flat_hash_map<DeviceId, proto::ClusterStatus::DeviceStatus*> devices;
   for (const DeviceView& view : cluster_.Views()) {
     const proto::Pong& accounts = cluster_.slot(view.worker).accounts;
     proto::ClusterStatus::DeviceStatus& device = *workers[Raw(view.worker)]->add_devices();
+    devices[view.id] = &device;
     device.set_device(Raw(view.id));
     device.set_kind(view.device.kind());
     if (view.local_index < accounts.device_bytes_size()) device.set_bytes(accounts.device_bytes(view.local_index));
@@ -619,13 +650,20 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_place(use.place);
     int64_t bytes = 0;
     int64_t arrays = 0;
+    absl::flat_hash_map<DeviceId, int64_t> bytes_on;
     for (const auto& [id, array] : session->arrays) {
       if (array.deleted || !array.on_workers) continue;
       ++arrays;
       for (int i = 0; i < array.spec->sharding->num_shards(); ++i) {
         const int64_t elements = array.spec->sharding->ShardBox(array.spec->dims, i).NumElements();
-        bytes = SaturatingAdd(bytes, elements * HostByteWidth(array.spec->dtype));
+        const int64_t shard_bytes = elements * HostByteWidth(array.spec->dtype);
+        bytes = SaturatingAdd(bytes, shard_bytes);
+        int64_t& there = bytes_on[array.spec->sharding->devices()[i]];
+        there = SaturatingAdd(there, shard_bytes);
       }
+    }
+    for (const auto& [device, held] : bytes_on) {
+      if (devices.contains(device)) ShareOf(*devices[device], session->id).set_bytes(held);
     }
     out.set_arrays(arrays);
     out.set_array_bytes(bytes);
@@ -664,7 +702,8 @@ ControllerCounts ControllerCore::Impl::Counts() const {
                           .compiles = static_cast<int64_t>(compiles_.size()),
                           .fetches = static_cast<int64_t>(fetches_.size()),
                           .queries = static_cast<int64_t>(queries_.size()),
-                          .host_data = static_cast<int64_t>(host_data_wanted_.size())};
+                          .host_data = static_cast<int64_t>(host_data_wanted_.size()),
+                          .traces = trace_.busy() ? 1 : 0};
   counts.held = static_cast<int64_t>(held_.size());
   counts.credits = scheduler_.in_flight();
   for (const auto& [id, session] : sessions_) {

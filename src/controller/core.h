@@ -59,6 +59,7 @@ struct ControllerCounts {
   int64_t fetches = 0;
   int64_t queries = 0;
   int64_t host_data = 0;
+  int64_t traces = 0;
   // Accepted, and told to no worker yet: launches that wait for their turn, and whatever names their outputs.
   int64_t held = 0;
   int64_t credits = 0;  // given out
@@ -104,6 +105,10 @@ class ControllerCore {
   void SetClientAddress(std::string address);
 
   ControllerCounts Counts() const;
+
+  // While a trace is recorded, the shell is to say after each Handle how long it took, and what for (event_kind.h).
+  bool traced() const;
+  void Handled(int kind, absl::Time start, absl::Time end);
 
  private:
   class Impl;

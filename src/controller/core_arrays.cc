@@ -307,6 +307,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     }
     absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
     if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
+    (*target)->made_by = source.made_by;
     if (!error.ok()) {
       (*target)->error = error;
       continue;
@@ -356,6 +357,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
     }
     absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
     if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
+    (*target)->made_by = source.made_by;
     if (absl::Status error = source.KnownError(); !error.ok()) {
       (*target)->error = error;
       continue;
@@ -401,6 +403,7 @@ absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShard
     }
     if (from.array == last) continue;
     last = from.array;
+    if (array.made_by == 0) array.made_by = source->made_by;
     for (const std::shared_ptr<Future>& future : source->futures) {
       if (!future->done() && std::find(array.futures.begin(), array.futures.end(), future) == array.futures.end()) {
         array.futures.push_back(future);
@@ -428,6 +431,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
     if (!array.ok()) return Refuse(session, e.request, ids, array.status());
     (*array)->futures = std::move(made[t].second.futures);
     (*array)->error = made[t].second.error;
+    (*array)->made_by = made[t].second.made_by;
     if (!(*array)->error.ok()) continue;
     (*array)->on_workers = true;
     (*array)->placement = cluster_.PlacementOf(target.spec->sharding->devices());

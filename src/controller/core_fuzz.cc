@@ -159,9 +159,20 @@ class Driver {
   static ProtoFiller Filler() {
     ProtoFiller filler;
     filler.hook = [](FuzzInput& in, google::protobuf::Message& message, const ProtoFiller::Field& field) {
-      if (field.cpp_type() != ProtoFiller::Field::CPPTYPE_UINT64) return false;
       const std::string& name = field.name();
       const auto& fields = *message.GetReflection();
+      // So that some traces begin and get answers.
+      if (message.GetDescriptor() == proto::TraceRequest::descriptor() && (name == "token" || name == "version")) {
+        auto& request = static_cast<proto::TraceRequest&>(message);
+        request.set_token("secret");
+        request.set_version(kControlVersion);
+        return true;
+      }
+      if (field.cpp_type() != ProtoFiller::Field::CPPTYPE_UINT64) return false;
+      if (name == "trace") {
+        fields.SetUInt64(&message, &field, in.Below(4));
+        return true;
+      }
       if (name == "array" && !field.is_repeated()) {
         fields.SetUInt64(&message, &field, Raw(Array(in)));
       } else if (name == "program" && !field.is_repeated()) {

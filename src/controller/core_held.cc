@@ -76,6 +76,7 @@ void ControllerCore::Impl::LookAgain() {
 void ControllerCore::Impl::HandOver(PendingLaunch& launch) {
   const LaunchNumber number{++last_launch_};
   launch.number = number;
+  if (trace_.on()) trace_.HandedOver(launch.order, number, now_);
   const bool fresh = fresh_.get() == &launch;
   Held* const held = fresh ? nullptr : held_.find(launch.order)->second.get();
   proto::ToWorker& frame = fresh ? launch_frame_ : held->launch_frame;

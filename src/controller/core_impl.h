@@ -1,6 +1,6 @@
 // The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
-// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching) and core_held.cc
-// (what waits for its turn).
+// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching), core_held.cc
+// (what waits for its turn) and core_trace.cc (being watched).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -23,6 +23,7 @@
 #include "controller/scheduler.h"
 #include "controller/session.h"
 #include "controller/slices.h"
+#include "controller/trace_book.h"
 #include "controller/transfer_times.h"
 
 namespace causeway {
@@ -77,6 +78,7 @@ class ControllerCore::Impl {
   const ControllerOptions options_;
   std::string client_address_;
   Cluster cluster_;
+  TraceBook trace_;
 
  private:
   // A launch that not all of its workers have reported yet. It has a number once it is handed over.
@@ -116,6 +118,9 @@ class ControllerCore::Impl {
     uint64_t held = 0;                                  // while it is held: by what
   };
 
+  // The launches whose outputs a launch takes, as far as a trace tells them: by `order`.
+  using Producers = absl::InlinedVector<uint64_t, TraceBook::kMaxProducers>;
+
   // Something that was accepted and that no worker has been told yet, because it names what waits for its turn, or
   // waits for its own. All its names are taken, its answer is given: only its frames are still to go out.
   struct Held {
@@ -133,6 +138,9 @@ class ControllerCore::Impl {
     std::vector<ArrayId> makes;
     std::vector<std::pair<WorkerId, ArrayId>> names;  // that go
     std::vector<std::shared_ptr<Future>> inputs;      // of what is dispatched sequentially
+    // For traces: when the launch was asked for, and whose outputs it takes.
+    absl::Time asked;
+    Producers producers;
   };
 
   struct PendingCompile {
@@ -162,6 +170,8 @@ class ControllerCore::Impl {
   std::vector<SliceWorker> SliceWorkers() const;
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
+  // OK where a tool may ask: it speaks our protocol and shows the token.
+  absl::Status CheckTool(uint32_t version, const std::string& token) const;
   void OnKeyValueRequest(const WorkerFrame& e);
   void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
@@ -279,6 +289,12 @@ class ControllerCore::Impl {
   void CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
+
+  // --- core_trace.cc
+  void OnTraceRequest(const WorkerFrame& e);
+  static void AddProducer(const Array& argument, Producers& producers);
+  static Producers ProducersOf(const Session& session, const std::vector<ArrayId>& arguments);
+  void TraceAccepted(const PendingLaunch& launch, const Producers& producers, absl::Time asked);
 
   ProgramCache cache_;
   KeyValues key_values_;

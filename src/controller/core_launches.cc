@@ -93,6 +93,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     if (!is_output || !poison.ok()) continue;
     (*array)->placement = program.placement;
     (*array)->on_workers = true;
+    (*array)->made_by = last_held_ + 1;  // as Queue counts
   }
   ++session.launches;
   if (!poison.ok()) {
@@ -129,6 +130,7 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     }
     if (donated[i]) array.deleted = true;
   }
+  if (trace_.on()) TraceAccepted(launch, ProducersOf(session, e.arguments), now_);
   const int missing = launch.missing;
   MakeLaunchFrame(e);
   scheduler_.Add(launch);
@@ -139,8 +141,13 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     held->missing = missing;
     held->launch = std::move(fresh_);
     held->launch_frame.Swap(&launch_frame_);
-    held_.emplace(id, std::move(held));
-    for (ArrayId array : e.arguments) AddUser(session.arrays[array].users, id);
+    held->asked = now_;
+    Producers& producers = held_.emplace(id, std::move(held)).first->second->producers;
+    for (ArrayId argument : e.arguments) {
+      Array& array = session.arrays[argument];
+      AddUser(array.users, id);
+      AddProducer(array, producers);
+    }
     for (ArrayId array : e.outputs) session.arrays[array].maker = id;
     AddUser(program.users, id);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -529,6 +530,24 @@ TEST_F(CoreTest, AnOriginThatTheErrorOfALossSaysStaysThoughItsWorkEndsWell) {
   EXPECT_EQ(OriginOf(Answer(Wait(A(3)))), 70u);
   EXPECT_TRUE(out_.failed.contains(70));
   for (const auto& [origin, open] : out_.open) EXPECT_EQ(open, 0) << origin;
+}
+
+TEST_F(CoreTest, TheStatusSaysWhatEachSessionHoldsOnEachDevice) {
+  TwoWorkers();
+  Open(kOther);
+  Put(A(1), {0, 2});
+  Put(A(2), {0});
+  Put(A(1, kOther), {0});
+  const proto::ClusterStatus status = core_.Status(now_);
+  std::map<int, std::map<uint32_t, int64_t>> bytes;
+  for (const auto& worker : status.islands(0).workers()) {
+    for (const auto& device : worker.devices()) {
+      for (const auto& share : device.shares()) bytes[device.device()][share.session()] += share.bytes();
+    }
+  }
+  EXPECT_EQ(bytes[0], (std::map<uint32_t, int64_t>{{Raw(kSession), 32}, {Raw(kOther), 16}}));
+  EXPECT_EQ(bytes[2], (std::map<uint32_t, int64_t>{{Raw(kSession), 16}}));
+  EXPECT_FALSE(bytes.contains(1));
 }
 
 }  // namespace

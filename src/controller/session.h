@@ -32,6 +32,7 @@ struct Array {
   // Held operations (core_impl.h), by number; what is not held any more may still stand here.
   uint64_t maker = 0;                      // what makes it
   absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
+  uint64_t made_by = 0;                    // `order` of the launch that made it, or its source; 0: none
 
   // The error it is known to hold by now; OK: none, so far.
   absl::Status KnownError() const {

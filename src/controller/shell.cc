@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "controller/event_kind.h"
 #include "net/io_thread.h"
 #include "net/socket_data_plane.h"
 #include "net/tcp_link.h"
@@ -130,7 +131,14 @@ DataPlane& ControllerShell::data_plane() { return *data_plane_; }
 
 void ControllerShell::Handle(Event event) {
   MutexLock lock(&mu_);
-  core_->Handle(std::move(event), clock_.Now(), *this);
+  Enter(std::move(event));
+}
+
+void ControllerShell::Enter(Event event) {
+  const absl::Time now = clock_.Now();
+  const int kind = core_->traced() ? EventKindOf(event) : -1;
+  core_->Handle(std::move(event), now, *this);
+  if (kind >= 0) core_->Handled(kind, now, clock_.Now());
 }
 
 void ControllerShell::Read(absl::FunctionRef<void(const ControllerCore&)> look) {
@@ -157,7 +165,7 @@ void ControllerShell::Accept(std::unique_ptr<Link> link) {
 
 void ControllerShell::Closed(LinkId link, const absl::Status& why) {
   MutexLock lock(&mu_);
-  core_->Handle(LinkClosed{link, why}, clock_.Now(), *this);
+  Enter(LinkClosed{link, why});
   const auto found = connections_.find(link);
   if (found == connections_.end()) return;
   // This is called from inside the link: the ticker destroys it.
@@ -212,7 +220,7 @@ void ControllerShell::RunTicker() {
           connection->link().Close(absl::DeadlineExceededError("it did not say who it is"));
         }
       }
-      core_->Handle(causeway::Tick{}, now, *this);
+      Enter(causeway::Tick{});
       closed = std::exchange(closed_, {});
     }
   }

@@ -68,6 +68,7 @@ class ControllerShell final : public CoreGate, private ControllerActions {
   absl::Status Listen();
   void Accept(std::unique_ptr<Link> link);
   void Closed(LinkId link, const absl::Status& why);
+  void Enter(Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Tick();
   void RunTicker();
 

@@ -1,5 +1,5 @@
-// What the parts of the core share: this event's actions and time, the store, host memory, and the way to the
-// controller.
+// What the parts of the core share: this event's actions and time, the store, host memory, the trace, and the way to
+// the controller.
 #ifndef CAUSEWAY_WORKER_CONTEXT_H_
 #define CAUSEWAY_WORKER_CONTEXT_H_
 
@@ -13,11 +13,13 @@
 #include "worker/events.h"
 #include "worker/host_memory.h"
 #include "worker/store.h"
+#include "worker/trace_ring.h"
 
 namespace causeway::worker {
 
 struct Context {
-  Context(int devices, int64_t staging_bytes) : devices(devices), store(devices), hosts(staging_bytes) {}
+  Context(int devices, int64_t staging_bytes)
+      : devices(devices), store(devices), hosts(staging_bytes), trace(devices) {}
 
   // Sends `message`, unless the link to which it belongs is gone.
   void Report(Life of, const proto::ToController& message) const {
@@ -40,6 +42,7 @@ struct Context {
   std::map<PeerId, uint64_t> peer_lives;  // other workers
   Store store;
   HostMemory hosts;
+  TraceRing trace;
 };
 
 }  // namespace causeway::worker

@@ -87,6 +87,7 @@ class WorkerCore::Impl {
   void On(const proto::Query& message);
   void On(const proto::Peers& message);
   void On(const proto::AbortLaunch& message);
+  void On(const proto::TraceControl& message);
 
   void DropEverything(const absl::Status& why);
   void DropPeers();
@@ -134,6 +135,7 @@ void WorkerCore::Impl::On(LinkUp&) {
 
 void WorkerCore::Impl::On(LinkLost&) {
   context_.linked = false;
+  context_.trace.Drop();
   DropEverything(absl::UnavailableError("the worker has lost its controller"));
 }
 
@@ -221,6 +223,9 @@ void WorkerCore::Impl::On(FrameIn& event) {
       return On(message.abort_launch());
     case proto::ToWorker::kHostData:
       return puts_.OnHostData(std::move(*message.mutable_host_data()));
+    case proto::ToWorker::kTraceControl:
+      return On(message.trace_control());
+    case proto::ToWorker::kTraceReport:     // answers tools
     case proto::ToWorker::kGoodbye:         // the link's keeper says it to people
     case proto::ToWorker::kClusterStatus:   // answers tools
     case proto::ToWorker::kKeyValueReply:   // answers another link (key_value_link.h)
@@ -283,6 +288,14 @@ void WorkerCore::Impl::On(const proto::Fail& message) {
 void WorkerCore::Impl::On(const proto::AbortLaunch& message) {
   const absl::Status why = FromProto(message.status());
   if (!why.ok()) context_.out->AbortGang(message.number(), why);
+}
+
+void WorkerCore::Impl::On(const proto::TraceControl& message) {
+  std::optional<proto::TraceEvents> events = context_.trace.OnControl(message, context_.now);
+  if (!events) return;
+  proto::ToController answer;
+  *answer.mutable_trace_events() = *std::move(events);
+  context_.Report(context_.life, answer);
 }
 
 void WorkerCore::Impl::On(const proto::Query& message) {

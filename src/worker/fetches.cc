@@ -22,7 +22,13 @@ void Fetches::OnRead(const Request& request, absl::StatusOr<HostShard> shard) {
   proto::FetchDone& done = *message.mutable_fetch_done();
   done.set_fetch(request.fetch);
   done.set_total_bytes(shard->bytes);
-  if (shard->bytes <= kInlineBytes) return context_.out->SendFetched(std::move(done), shard->host->key());
+  if (shard->bytes <= kInlineBytes) {
+    if (context_.trace.on()) {
+      context_.trace.AddTransfer(kControllerPeer, /*received=*/false, shard->bytes, request.session, context_.now,
+                                 context_.now, /*failed=*/false);
+    }
+    return context_.out->SendFetched(std::move(done), shard->host->key());
+  }
   context_.out->Send(message);
   streams_.Send(request.session, kControllerPeer, request.stream, std::move(shard->host), ByteRuns::Whole(shard->bytes),
                 /*done=*/nullptr);

@@ -330,6 +330,11 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
     if (!status.ok()) context_.out->AbortGang(launch.number, status);
     traffic = context_.out->EndGang(launch.number);
   }
+  if (ran && context_.trace.on()) {
+    context_.trace.AddLaunch(launch.number, launch.program->id, launch.program->devices,
+                             std::max(launch.started, launch.inputs_there), context_.now, !status.ok(),
+                             traffic.worker_bytes);
+  }
   ReportDone(launch.number, launch.life, status, ran ? BusyTime(launch) : absl::ZeroDuration(), launch.output_bytes,
              traffic);
   launches_.erase(launch.key);

@@ -44,7 +44,15 @@ absl::StatusOr<Puts::Pending> Puts::Begin(const proto::Put& message, int64_t dat
 
 void Puts::Put(proto::Put message) {
   const absl::StatusOr<Pending> put = Begin(message, static_cast<int64_t>(message.data().size()));
-  if (put.ok()) Make(*put, context_.hosts.Adopt(std::move(*message.mutable_data())));
+  if (!put.ok()) return;
+  TraceFrame(*put);
+  Make(*put, context_.hosts.Adopt(std::move(*message.mutable_data())));
+}
+
+void Puts::TraceFrame(const Pending& put) {
+  if (!context_.trace.on()) return;
+  context_.trace.AddTransfer(kControllerPeer, /*received=*/true, put.total_bytes, SessionOf(put.array), context_.now,
+                             context_.now, /*failed=*/false);
 }
 
 void Puts::Make(const Pending& put, const HostRef& host) {
@@ -77,7 +85,10 @@ void Puts::OnHostData(proto::HostData message) {
     status = absl::InvalidArgumentError(
         absl::StrCat(put->second.total_bytes, " bytes of host data were announced, ", message.data().size(), " came"));
   }
-  if (status.ok()) Make(put->second, context_.hosts.Adopt(std::move(*message.mutable_data())));
+  if (status.ok()) {
+    TraceFrame(put->second);
+    Make(put->second, context_.hosts.Adopt(std::move(*message.mutable_data())));
+  }
   End(put, status);
 }
 

@@ -58,6 +58,7 @@ class Puts {
   // Promises the shards, and checks that `data_bytes` are enough for one. An error is in the shards already.
   absl::StatusOr<Pending> Begin(const proto::Put& message, int64_t data_bytes);
   void Make(const Pending& put, const HostRef& host);
+  void TraceFrame(const Pending& put);  // whose data came in a frame
   void OnRoom(PutKey key, HostRef host);
   void OnReceived(PutKey key, const HostRef& host, const absl::Status& status);
   void Refuse(StreamId stream, int64_t bytes, const absl::Status& why);

@@ -8,7 +8,8 @@ StreamKey StreamTable::Send(SessionId session, PeerId peer, StreamId id, HostRef
                             Done done) {
   const StreamKey key{++last_key_};
   context_.out->SendStream(key, peer, id, source->key(), place);
-  streams_.emplace(key, Stream{session, std::move(source), std::move(done)});
+  streams_.emplace(key, Stream{session, std::move(source), std::move(done), peer, /*received=*/false,
+                               place.total_bytes(), context_.now});
   return key;
 }
 
@@ -16,7 +17,8 @@ StreamKey StreamTable::Receive(SessionId session, PeerId peer, StreamId id, Host
                                Done done) {
   const StreamKey key{++last_key_};
   context_.out->Receive(key, peer, id, target->key(), place);
-  streams_.emplace(key, Stream{session, std::move(target), std::move(done)});
+  streams_.emplace(key, Stream{session, std::move(target), std::move(done), peer, /*received=*/true,
+                               place.total_bytes(), context_.now});
   return key;
 }
 
@@ -25,6 +27,11 @@ void StreamTable::OnEnded(const StreamEnded& event) {
   if (found == streams_.end()) return;
   const Stream stream = std::move(found->second);
   streams_.erase(found);
+  // Of what workers send one another the sender says when: a receiver is ready long before.
+  if (context_.trace.on() && (!stream.received || stream.peer == kControllerPeer)) {
+    context_.trace.AddTransfer(stream.peer, stream.received, stream.bytes, stream.session, stream.start, context_.now,
+                               !event.status.ok());
+  }
   if (stream.done) stream.done(event.status);
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "base/ids.h"
 #include "net/data_plane.h"
 #include "worker/context.h"
@@ -40,6 +41,10 @@ class StreamTable {
     SessionId session;
     HostRef memory;
     Done done;
+    PeerId peer;
+    bool received;
+    int64_t bytes;
+    absl::Time start;
   };
 
   Context& context_;
