@@ -1,6 +1,8 @@
 // The `causeway` binary: one program, a subcommand for each part of a cluster.
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -85,6 +87,15 @@ void AddPrograms(CLI::App& sub, ProgramFlags& flags) {
       ->capture_default_str();
 }
 
+void AddDeviceMemory(CLI::App& sub, std::optional<int64_t>& bytes) {
+  sub.add_option("--device-memory", bytes,
+                 "What clients' arrays may take on each device, such as 16GiB; 0: no limit (default: as the plugin "
+                 "says, where it does)")
+      ->envname("CAUSEWAY_DEVICE_MEMORY")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -151,6 +162,7 @@ void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
       ->envname("CAUSEWAY_DEVICES")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  AddDeviceMemory(*sub, flags.device_memory_bytes);
   sub->add_option("--data-address", flags.data_address, "Where other workers' data arrive; port 0: any free one")
       ->envname("CAUSEWAY_DATA_ADDRESS")
       ->capture_default_str();
@@ -184,6 +196,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_option("--plugin", flags.plugin, "PJRT plugin: cpu, cuda, tpu, or the path of a shared library")
       ->envname("CAUSEWAY_PLUGIN")
       ->capture_default_str();
+  AddDeviceMemory(*sub, flags.device_memory_bytes);
   sub->add_option("--dir", flags.dir, "Folder for sockets and logs (default: a private one, removed at the end)")
       ->envname("CAUSEWAY_DIR");
   sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");

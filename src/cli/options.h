@@ -4,6 +4,7 @@
 #define CAUSEWAY_CLI_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,8 @@ struct UpFlags {
   int devices = 4;
   std::string client_address = kDefaultClientAddress;
   std::string plugin = "cpu";
-  std::string dir;  // empty: a private one is made, and removed at the end
+  std::optional<int64_t> device_memory_bytes;  // as WorkerOptions
+  std::string dir;                             // empty: a private one is made, and removed at the end
   bool slices = false;
   bool restart = true;
   bool exit_with_stdin = false;

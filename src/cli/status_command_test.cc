@@ -25,6 +25,8 @@ proto::ClusterStatus Example() {
     device.set_device(i);
     device.set_kind("cpu");
     device.set_bytes(3 << 20);
+    device.set_named_bytes(2 << 20);
+    device.set_limit_bytes(int64_t{8} << 30);
     device.set_buffers(5);
   }
   auto& lost = *island.add_workers();
@@ -33,7 +35,10 @@ proto::ClusterStatus Example() {
   auto& session = *status.add_sessions();
   session.set_session(9);
   session.set_name("train.py");
-  session.set_array_bytes(1536);
+  for (int i = 0; i < 2; ++i) {
+    session.add_device_bytes()->set_device(i);
+    session.mutable_device_bytes(i)->set_bytes(768);
+  }
   return status;
 }
 
@@ -43,6 +48,8 @@ TEST(StatusTable, ShowsWhatAnOperatorAsks) {
   EXPECT_THAT(table, HasSubstr("host0"));
   EXPECT_THAT(table, HasSubstr("0-1"));
   EXPECT_THAT(table, HasSubstr("6.0 MiB"));
+  EXPECT_THAT(table, HasSubstr("4.0 MiB"));
+  EXPECT_THAT(table, HasSubstr("16.0 GiB"));
   EXPECT_THAT(table, HasSubstr("LOST"));
   EXPECT_THAT(table, HasSubstr("connection reset"));
   EXPECT_THAT(table, HasSubstr("train.py"));
@@ -60,6 +67,7 @@ TEST(StatusJson, HasEveryFieldAndNumbersAreNumbers) {
   EXPECT_EQ(json["islands"][0]["workers"][1]["alive"], false);
   EXPECT_EQ(json["sessions"][0]["launches"], 0) << "zeros are there too";
   EXPECT_EQ(json["pending"]["fetches"], 0);
+  EXPECT_EQ(json["sessions"][0]["device_bytes"][1]["bytes"], 768);
 }
 
 TEST(QueryStatus, SaysWhatToDoWhenNobodyListens) {

@@ -151,6 +151,9 @@ class Up {
                                            flags_.plugin,
                                            "--data-address",
                                            absl::StrFormat("unix:%s/worker-%d-%d.data", dir_, island, host)};
+        if (flags_.device_memory_bytes.has_value()) {
+          worker.insert(worker.end(), {"--device-memory", absl::StrCat(*flags_.device_memory_bytes)});
+        }
         RETURN_IF_ERROR(Add("worker " + name, std::move(worker), absl::StrCat(dir_, "/", name, ".log")));
       }
     }

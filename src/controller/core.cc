@@ -108,6 +108,8 @@ proto::ClusterStatus ControllerCore::Status(absl::Time now) const { return impl_
 
 void ControllerCore::SetClientAddress(std::string address) { impl_->client_address_ = std::move(address); }
 
+DeviceMemory::Use ControllerCore::MemoryOf(DeviceId device) const { return impl_->MemoryOf(device); }
+
 ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 
 // ---------------------------------------------------------------- sessions
@@ -155,17 +157,20 @@ void ControllerCore::Impl::On(OpenSession& e) {
     return;
   }
   cluster_.AssignDeviceIds();
+  SetMemoryLimits();
   auto session = std::make_unique<Session>(options_.limits);
   session->id = e.request.session;
   session->name = std::move(e.name);
   session->peer = std::move(e.peer);
   session->opened = now_;
+  session->memory = &memory_.OpenSession(session->id, session->name);
   sessions_[e.request.session] = std::move(session);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
 void ControllerCore::Impl::On(CloseSession& e) {
   if (sessions_.erase(e.session) == 0) return;
+  memory_.CloseSession(e.session);
   absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
@@ -276,6 +281,7 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
   absl::StatusOr<WorkerSlot*> joined = cluster_.Join(hello, e.link, now_);
   if (!joined.ok()) return refuse(joined.status());
   const WorkerSlot& slot = **joined;
+  SetMemoryLimits();
   const uint64_t data_key = cluster_.NewKey();
   proto::ToWorker message;
   proto::Welcome& welcome = *message.mutable_welcome();
@@ -418,15 +424,37 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   SendPeers();
 }
 
+void ControllerCore::Impl::SetMemoryLimits() {
+  std::vector<int64_t> limits;
+  for (const WorkerSlot& slot : cluster_.slots()) {
+    for (size_t i = 0; i < slot.devices.size(); ++i) {
+      const auto device = static_cast<size_t>(Raw(slot.devices[i]));
+      if (limits.size() <= device) limits.resize(device + 1);
+      limits[device] = slot.hello.devices(static_cast<int>(i)).memory_bytes();
+    }
+  }
+  memory_.SetLimits(limits);
+}
+
+void ControllerCore::Impl::Evict(const DeviceMemory::Watch& memory, WorkerId worker) {
+  const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
+  memory_.Evict(memory, devices.front(), DeviceId{Raw(devices.back()) + 1});
+}
+
 void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {
   // Who waits for one of them and for something else that goes on elsewhere need not wait any longer.
   std::vector<std::pair<std::shared_ptr<Wait>, absl::Status>> waits;
+  std::vector<std::pair<WorkerId, ArrayId>> dropped;
   for (auto& [session_id, session] : sessions_) {
     for (auto& [id, array] : session->arrays) {
       if (!array.on_workers) continue;
       const auto& workers = array.placement->workers;
       if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
-      array.on_workers = workers.size() > 1;
+      Evict(array.memory, slot.id);
+      // Nobody can use what is left of it.
+      for (WorkerId worker : workers) dropped.emplace_back(worker, id);
+      array.on_workers = false;
+      array.memory = {};
       if (array.deleted) continue;
       array.error.Update(WithOrigin(lost, array.LendPendingOrigin()));
       for (const std::shared_ptr<Future>& future : array.futures) {
@@ -437,6 +465,7 @@ void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status
       }
     }
   }
+  DropNames(std::move(dropped));
   // The order in which clients are told must not depend on where a table keeps its entries.
   std::sort(waits.begin(), waits.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first->request.session, a.first->request.ticket) <
@@ -536,6 +565,10 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     if (view.local_index < accounts.device_buffers_size())
       device.set_buffers(accounts.device_buffers(view.local_index));
     device.set_launches_in_flight(in_flight[view.id]);
+    const DeviceMemory::Use use = memory_.Of(view.id);
+    device.set_named_bytes(use.bytes + use.elsewhere);
+    device.set_limit_bytes(view.device.memory_bytes());
+    device.set_peak_bytes(use.peak);
   }
   std::vector<const Session*> sessions;
   for (const auto& [id, session] : sessions_) sessions.push_back(session.get());
@@ -551,6 +584,12 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_launches_waiting(waiting[session->id]);
     out.set_in_flight(session->load.items());
     out.set_held_back(session->throttled);
+    for (int i = 0; i < memory_.devices(); ++i) {
+      const int64_t on_device = session->memory->On(DeviceId{i});
+      if (on_device == 0) continue;
+      out.add_device_bytes()->set_device(i);
+      out.mutable_device_bytes()->rbegin()->set_bytes(on_device);
+    }
     int64_t bytes = 0;
     int64_t arrays = 0;
     for (const auto& [id, array] : session->arrays) {
@@ -602,6 +641,10 @@ ControllerCounts ControllerCore::Impl::Counts() const {
   for (const auto& [id, session] : sessions_) {
     counts.arrays += static_cast<int64_t>(session->arrays.size());
     counts.programs += static_cast<int64_t>(session->programs.size());
+  }
+  for (int i = 0; i < memory_.devices(); ++i) {
+    const DeviceMemory::Use use = memory_.Of(DeviceId{i});
+    counts.named_bytes += use.bytes + use.elsewhere;
   }
   return counts;
 }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "controller/device_memory.h"
 #include "controller/events.h"
 #include "controller/load.h"
 
@@ -62,6 +63,7 @@ struct ControllerCounts {
   int64_t sessions = 0;
   int64_t arrays = 0;
   int64_t programs = 0;
+  int64_t named_bytes = 0;  // on all devices
   // Answers that are awaited from workers, or host data from the door.
   int64_t launches = 0;
   int64_t makes = 0;
@@ -106,6 +108,9 @@ class ControllerCore {
   // What tools are shown; `address` is where clients connect, once that is known.
   proto::ClusterStatus Status(absl::Time now) const;
   void SetClientAddress(std::string address);
+
+  // Who has how much of a device's memory. Valid until the next event.
+  DeviceMemory::Use MemoryOf(DeviceId device) const;
 
   ControllerCounts Counts() const;
 

@@ -21,6 +21,15 @@ constexpr size_t kMaxArraysPerSession = 16 << 20;
 // Clients know arrays by the numbers they gave them.
 std::string Describe(ArrayId id) { return absl::StrCat("array ", Raw(id) & kMaxPerSession); }
 
+ArraySpec CopyOf(const ArraySpec& source, const CopyArrays& e) {
+  ArraySpec copy = source;
+  const Sharding& from = *source.sharding;
+  copy.sharding = std::make_shared<const Sharding>(
+      from.OnDevices(e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
+  copy.layout.clear();
+  return copy;
+}
+
 }  // namespace
 
 const Array* ControllerCore::Impl::FindArray(ArrayId id) const {
@@ -117,6 +126,30 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
   return CheckDevices(spec.sharding->devices());
 }
 
+std::vector<int64_t> ControllerCore::Impl::ShardBytes(const ArraySpec& spec) const {
+  const Sharding& sharding = *spec.sharding;
+  std::vector<int64_t> bytes;
+  const int shards = sharding.fully_replicated() ? 1 : sharding.num_shards();
+  for (int i = 0; i < shards; ++i)
+    bytes.push_back(PackedBytes(spec.dtype, sharding.ShardBox(spec.dims, i).NumElements()));
+  return bytes;
+}
+
+DeviceMemory::Space ControllerCore::Impl::SpaceOf(const Sharding& sharding) const {
+  const Cluster::Place& place = *cluster_.Find(sharding.devices().front());
+  return causeway::SpaceOf(sharding.memory_kind(), cluster_.slot(place.worker).hello.devices(place.local_index));
+}
+
+absl::Status ControllerCore::Impl::CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec) {
+  if (!memory_.IsLimited(*session.memory)) return absl::OkStatus();
+  if (SpaceOf(*spec.sharding) != DeviceMemory::Space::kDevice) return absl::OkStatus();
+  const std::vector<int64_t> bytes = ShardBytes(spec);
+  return memory_.NeverFits(
+      *session.memory, *cluster_.PlacementOf(spec.sharding->devices()),
+      {.arrays = *std::max_element(bytes.begin(), bytes.end())},
+      /*kept=*/0, absl::StrCat(Describe(id), " (", Name(spec.dtype), "[", absl::StrJoin(spec.dims, ","), "])"));
+}
+
 void ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
                                      std::map<WorkerId, int> reports, std::vector<WorkerId> senders,
                                      const Load::Item& load) {
@@ -125,7 +158,8 @@ void ControllerCore::Impl::StartMake(Session& session, const RequestHeader& requ
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts, request, *out_)};
-  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load};
+  array.memory = memory_.Add(*session.memory, array.placement, ShardBytes(*array.spec), SpaceOf(*array.spec->sharding));
+  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load, array.memory};
   Began(session, load);
 }
 
@@ -147,7 +181,7 @@ void ControllerCore::Impl::On(PutArray& e) {
     if (std::find(given.begin(), given.end(), false) != given.end()) {
       return absl::InvalidArgumentError("the host data do not cover every shard");
     }
-    return absl::OkStatus();
+    return CheckRoom(session, e.array, *e.spec);
   };
   absl::Status ok = check();
   absl::StatusOr<Array*> array = ok.ok() ? Add(session, e.array, e.spec) : ok;
@@ -223,7 +257,9 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   if (reports == found->second.reports.end()) return;
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
-  future->PartDone(FromProto(done.status()), *out_);
+  const absl::Status status = FromProto(done.status());
+  if (!status.ok()) Evict(found->second.memory, worker);
+  future->PartDone(status, *out_);
   if (!future->done()) return;
   const Load::Item load = found->second.load;
   makes_.erase(found);
@@ -251,7 +287,8 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     if (e.sources.size() != e.targets.size())
       return absl::InvalidArgumentError("as many targets as sources are needed");
     if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(e.devices));
-    for (ArrayId source : e.sources) {
+    for (size_t i = 0; i < e.sources.size(); ++i) {
+      const ArrayId source = e.sources[i];
       ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
       if (array->spec == nullptr) {
         if (!array->KnownError().ok()) continue;
@@ -262,6 +299,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
         return absl::InvalidArgumentError(absl::StrCat(Describe(source), " has ", array->spec->sharding->num_shards(),
                                                        " shards, ", e.devices.size(), " devices are named"));
       }
+      if (array->KnownError().ok()) RETURN_IF_ERROR(CheckRoom(session, e.targets[i], CopyOf(*array->spec, e)));
     }
     return CheckNames(session, e.targets);
   };
@@ -272,12 +310,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     std::shared_ptr<const ArraySpec> spec = source.spec;
     absl::Status error = source.KnownError();
     if (spec != nullptr) {
-      const Sharding& from = *spec->sharding;
-      auto moved = std::make_shared<ArraySpec>(*spec);
-      moved->sharding = std::make_shared<const Sharding>(
-          from.OnDevices(e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
-      moved->layout.clear();
-      spec = std::move(moved);
+      spec = std::make_shared<const ArraySpec>(CopyOf(*spec, e));
     }
     absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
     if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
@@ -307,6 +340,9 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
         return absl::InvalidArgumentError("a launch's status cannot be resharded");
       }
       RETURN_IF_ERROR(e.shardings[i]->CheckRank(array->spec->dims));
+      ArraySpec spec = *array->spec;
+      spec.sharding = e.shardings[i];
+      if (array->KnownError().ok()) RETURN_IF_ERROR(CheckRoom(session, e.targets[i], spec));
       for (const Sharding* sharding : {array->spec->sharding.get(), e.shardings[i].get()}) {
         if (sharding->placed()) continue;
         return absl::UnimplementedError(
@@ -380,6 +416,18 @@ absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShard
   return absl::OkStatus();
 }
 
+DeviceMemory::Claim ControllerCore::Impl::AliasMemory(Session& session, const AliasShards::Target& target) {
+  const DeviceMemory::Claim& first = session.arrays[target.sources.front().array].memory;
+  const auto& whole = session.arrays[target.sources.front().array].spec->sharding;
+  bool same = target.sources.size() == static_cast<size_t>(whole->num_shards());
+  std::vector<DeviceMemory::Shard> shards;
+  for (const AliasShards::From& from : target.sources) {
+    same = same && from.array == target.sources.front().array && from.shard == static_cast<int>(shards.size());
+    shards.push_back({&session.arrays[from.array].memory, from.shard});
+  }
+  return same ? first : memory_.Alias(shards);
+}
+
 void ControllerCore::Impl::On(AliasShards& e) {
   Session& session = *FindSession(e.request.session);
   std::vector<ArrayId> ids;
@@ -401,6 +449,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
     if (!(*array)->error.ok()) continue;
     (*array)->on_workers = true;
     (*array)->placement = cluster_.PlacementOf(target.spec->sharding->devices());
+    (*array)->memory = AliasMemory(session, target);
     for (int i = 0; i < static_cast<int>(target.sources.size()); ++i) {
       const WorkerId worker = cluster_.Find(target.spec->sharding->devices()[i])->worker;
       proto::Alias::Entry& entry = *messages[worker].mutable_alias()->add_entries();
@@ -455,6 +504,7 @@ absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<Ar
     }
     array.on_workers = false;
     array.deleted = true;
+    array.memory = {};
   }
   DropNames(std::move(dropped));
   if (unknown.empty()) return absl::OkStatus();

@@ -15,6 +15,7 @@
 #include "controller/cluster.h"
 #include "controller/copy_plan.h"
 #include "controller/core.h"
+#include "controller/device_memory.h"
 #include "controller/key_values.h"
 #include "controller/program_cache.h"
 #include "controller/session.h"
@@ -57,6 +58,7 @@ class ControllerCore::Impl {
   ControllerCounts Counts() const;
   const Array* FindArray(ArrayId id) const;
   const Program* FindProgram(ProgramId id) const;
+  DeviceMemory::Use MemoryOf(DeviceId device) const { return memory_.Of(device); }
   Session* FindSession(SessionId id);
 
   // Where the event at hand takes its time and leaves its actions. Set by Handle.
@@ -76,6 +78,7 @@ class ControllerCore::Impl {
     std::shared_ptr<const ProgramView> program;
     std::shared_ptr<const Placement> placement;
     int64_t bytes = 0;
+    absl::InlinedVector<DeviceMemory::Watch, 2> outputs = {};
     std::vector<bool> reported = {};  // by place in placement->workers
     bool failed = false;              // and the other workers were told
 
@@ -100,6 +103,7 @@ class ControllerCore::Impl {
     std::map<WorkerId, int> reports;
     std::vector<WorkerId> senders;
     Load::Item load;
+    DeviceMemory::Watch memory;
   };
 
   struct PendingCompile {
@@ -133,6 +137,10 @@ class ControllerCore::Impl {
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
+  // Limits are the workers' as they joined last.
+  void SetMemoryLimits();
+  // What was to be made on `worker` will not be.
+  void Evict(const DeviceMemory::Watch& memory, WorkerId worker);
   void Send(WorkerId worker, const proto::ToWorker& message);
 
   // Account for the work that sessions have in flight; those that are gone have none.
@@ -177,6 +185,14 @@ class ControllerCore::Impl {
   // Carries out a planned copy into the new array `target`.
   void RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array, CopyPlan plan);
 
+  // What `spec` takes on each of its devices. Where all take the same, one number is enough.
+  std::vector<int64_t> ShardBytes(const ArraySpec& spec) const;
+  DeviceMemory::Space SpaceOf(const Sharding& sharding) const;
+  // What `target` claims of its sources, which have been checked.
+  DeviceMemory::Claim AliasMemory(Session& session, const AliasShards::Target& target);
+  // RESOURCE_EXHAUSTED where no device could hold its part of such an array, whoever made room.
+  absl::Status CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec);
+
   // Tells each worker which names go.
   void DropNames(std::vector<std::pair<WorkerId, ArrayId>> names);
   absl::Status Delete(Session& session, const std::vector<ArrayId>& ids);
@@ -187,6 +203,11 @@ class ControllerCore::Impl {
 
   // --- core_programs.cc
   absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
+  // Of arguments that have been checked. RESOURCE_EXHAUSTED where the program could not run beside them, whoever made
+  // room.
+  absl::Status CheckRoom(Session& session, const LaunchProgram& e, const Program& program);
+  // Whether an argument that the program can take is taken by this launch.
+  static bool Donates(const LaunchProgram& e, int32_t argument);
   void SendLaunch(const Placement& placement, LaunchNumber number, const LaunchProgram& e);
   // Tells those of the program's workers that do not know of it, and are there.
   void TellProgram(Program& program);
@@ -211,11 +232,13 @@ class ControllerCore::Impl {
   void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
   void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
   void CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done);
+  void CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
 
   ProgramCache cache_;
   KeyValues key_values_;
+  DeviceMemory memory_;  // outlives all that claims some
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   absl::flat_hash_map<LaunchNumber, PendingLaunch> launches_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;

@@ -272,6 +272,8 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   if (!outputs.ok()) return EndCompile(id, outputs.status());
   view->outputs = *std::move(outputs);
   program.view = std::move(view);
+  const Cluster::Place& first = *cluster_.Find(program.view->devices.front());
+  program.memory = causeway::MemoryOf(program.view->info, cluster_.slot(first.worker).hello.devices(first.local_index));
   EndCompile(id, absl::OkStatus());
 }
 
@@ -356,6 +358,23 @@ absl::Status ControllerCore::Impl::CheckArguments(Session& session, const Launch
   return absl::OkStatus();
 }
 
+bool ControllerCore::Impl::Donates(const LaunchProgram& e, int32_t argument) {
+  return argument >= 0 && argument < static_cast<int32_t>(e.arguments.size()) &&
+         std::find(e.non_donatable.begin(), e.non_donatable.end(), argument) == e.non_donatable.end();
+}
+
+absl::Status ControllerCore::Impl::CheckRoom(Session& session, const LaunchProgram& e, const Program& program) {
+  if (!memory_.IsLimited(*session.memory)) return absl::OkStatus();
+  const auto& donated = program.view->info.donated_parameters();
+  const DeviceMemory::Need need =
+      program.memory.NeedOf(std::all_of(donated.begin(), donated.end(), [&e](int32_t i) { return Donates(e, i); }));
+  if (memory_.Fits(*session.memory, *program.placement, need)) return absl::OkStatus();
+  std::vector<const DeviceMemory::Claim*> arguments;
+  for (ArrayId id : e.arguments) arguments.push_back(&session.arrays[id].memory);
+  return memory_.NeverFits(*session.memory, *program.placement, need, DeviceMemory::Kept(*program.placement, arguments),
+                           absl::StrCat("program ", program.view->info.name()));
+}
+
 void ControllerCore::Impl::On(LaunchProgram& e) {
   Session& session = *FindSession(e.request.session);
   const auto found = session.programs.find(e.program);
@@ -369,6 +388,12 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     return Refuse(session, e.request, ResultsOf(e), ok);
   }
   poison.Update(CheckAlive(*program.placement));
+  if (poison.ok()) {
+    if (absl::Status room = CheckRoom(session, e, program); !room.ok()) {
+      return Refuse(session, e.request, ResultsOf(e), room);
+    }
+  }
+  absl::InlinedVector<DeviceMemory::Watch, 2> memory;
   auto future = std::make_shared<Future>(static_cast<int>(program.told.size()), e.request, *out_);
   const size_t results = e.outputs.size() + (e.status ? 1 : 0);
   for (size_t i = 0; i < results; ++i) {
@@ -378,13 +403,19 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     if (!array.ok()) {
       future->Fail(array.status(), *out_);
       // Those before it are nowhere but here.
-      for (size_t made = 0; made < i; ++made) session.arrays[e.outputs[made]].on_workers = false;
+      for (size_t made = 0; made < i; ++made) {
+        session.arrays[e.outputs[made]].on_workers = false;
+        session.arrays[e.outputs[made]].memory = {};
+      }
       return Refuse(session, e.request, ResultsOf(e), array.status());
     }
     (*array)->futures.push_back(future);
     if (!is_output || !poison.ok()) continue;
     (*array)->placement = program.placement;
     (*array)->on_workers = true;
+    (*array)->memory = memory_.Plan(*session.memory, program.placement, program.memory.outputs[i].bytes,
+                                    program.memory.outputs[i].space);
+    memory.emplace_back((*array)->memory);
   }
   ++session.launches;
   if (!poison.ok()) {
@@ -396,15 +427,18 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   const LaunchNumber number{++last_launch_};
   const int64_t bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
   PendingLaunch& pending = launches_[number];
-  pending = PendingLaunch{std::move(future), session.id, program.view, program.placement, bytes};
+  pending = PendingLaunch{std::move(future), session.id, program.view, program.placement, bytes, std::move(memory)};
   pending.reported.resize(program.told.size());
   const Load::Item load = pending.load();
   SendLaunch(*program.placement, number, e);
   for (int32_t i : view.info.donated_parameters()) {
-    if (i < 0 || i >= static_cast<int32_t>(e.arguments.size())) continue;
-    if (std::find(e.non_donatable.begin(), e.non_donatable.end(), i) != e.non_donatable.end()) continue;
-    session.arrays[e.arguments[i]].deleted = true;
+    if (!Donates(e, i)) continue;
+    Array& taken = session.arrays[e.arguments[i]];
+    taken.deleted = true;
+    memory_.Evict(taken.memory);
+    taken.memory = {};
   }
+  memory_.Commit(pending.outputs);
   out_->ReplyDone(e.request, absl::OkStatus());
   Began(session, load);
 }
@@ -427,7 +461,11 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
   if (found == launches_.end() || !found->second.Report(worker)) return;
   PendingLaunch& launch = found->second;
   if (done.worker_bytes() > 0) CountTraffic(launch, done);
+  if (done.output_sizes_size() > 0) CorrectMemory(launch, done);
   const absl::Status status = FromProto(done.status());
+  if (!status.ok()) {
+    for (const DeviceMemory::Watch& output : launch.outputs) Evict(output, worker);
+  }
   // The workers tell one another; but their links may be what has failed.
   if (!status.ok() && !std::exchange(launch.failed, true)) {
     proto::ToWorker message;
@@ -442,6 +480,19 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
   const PendingLaunch ended = std::move(launch);
   launches_.erase(found);
   Ended(ended.session, ended.load());
+}
+
+void ControllerCore::Impl::CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done) {
+  if (done.output_sizes_size() != static_cast<int>(launch.outputs.size())) return;
+  for (size_t i = 0; i < launch.outputs.size(); ++i) {
+    memory_.Resize(launch.outputs[i], done.output_sizes(static_cast<int>(i)));
+  }
+  // The next launch's outputs count so from the beginning.
+  Session* session = FindSession(launch.session);
+  if (session == nullptr) return;
+  const auto found = session->programs.find(launch.program->id);
+  if (found == session->programs.end()) return;
+  found->second.memory.Correct({done.output_sizes().data(), static_cast<size_t>(done.output_sizes_size())});
 }
 
 void ControllerCore::Impl::CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done) {

@@ -14,9 +14,11 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "controller/cluster.h"
+#include "controller/device_memory.h"
 #include "controller/events.h"
 #include "controller/future.h"
 #include "controller/load.h"
+#include "controller/program_memory.h"
 
 namespace causeway {
 
@@ -26,7 +28,8 @@ struct Array {
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
   absl::Status error;                                       // what it holds instead of data, whatever the futures say
   bool deleted = false;                                     // or donated: the name is left, the data are not
-  bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
+  bool on_workers = false;     // its workers know the name (also when it was donated, until it is deleted)
+  DeviceMemory::Claim memory;  // while it has data, or is to have some
 
   // The error it is known to hold by now; OK: none, so far.
   absl::Status KnownError() const {
@@ -58,6 +61,7 @@ struct Program {
   proto::Compile compile;
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
+  ProgramMemory memory;   // once compiled
   // For people.
   int64_t compile_us = 0;
   int64_t launches = 0;
@@ -74,6 +78,7 @@ struct Session {
   absl::Time opened;
   int64_t launches = 0;
   Load load;
+  DeviceMemory::Account* memory = nullptr;
   bool throttled = false;  // as its door was told last
   absl::flat_hash_map<ArrayId, Array> arrays;
   absl::flat_hash_map<ProgramId, Program> programs;

@@ -75,6 +75,8 @@ class Simulation {
 
   // ---- the end
   void Drain(const char* what);
+  // At rest: the controller's accounts are the workers'.
+  void CheckMemory();
   void ExpectAnswers(const char* what);
   void Finish();
 
@@ -257,11 +259,24 @@ void Simulation::ExpectAnswers(const char* what) {
   for (const std::string& open : door_.Unfinished()) world_.Fail(absl::StrCat(open, ": no answer ", what));
 }
 
+void Simulation::CheckMemory() {
+  for (const DeviceView& device : controller_->core().Devices()) {
+    const auto host = hosts_.find(device.worker_name);
+    if (host == hosts_.end() || host->second.process == nullptr) continue;
+    const DeviceMemory::Use use = controller_->core().MemoryOf(device.id);
+    const int64_t held = host->second.process->Counts().device_bytes[device.local_index];
+    if (use.bytes + use.elsewhere == held) continue;
+    world_.Fail(absl::StrCat("device ", Raw(device.id), " of ", device.worker_name, " holds ", held,
+                             " bytes, the controller counts ", use.bytes + use.elsewhere));
+  }
+}
+
 void Simulation::Finish() {
   // Everybody is back, nobody watches the clock, and what is under way comes to its end.
   watching_ = false;
   Drain("when all requests have been made");
   ExpectAnswers("when all has come to rest");
+  CheckMemory();
   for (const auto& client : clients_) client->AskForEverything();
   Drain("when everything has been asked for");
   ExpectAnswers("when everything has been asked for");

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/origin.h"
+#include "base/saturate.h"
 
 namespace causeway::worker {
 namespace {
@@ -17,7 +18,8 @@ constexpr size_t kMaxFailures = 1024;
 void LaunchQueue::Launch(const proto::Launch& message) {
   absl::StatusOr<ProgramRef> program = programs_.Find(ProgramId{message.program()});
   if (!program.ok()) {
-    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0, {});
+    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0, {},
+                      {});
   }
   auto owned = std::make_unique<Entry>();
   Entry& launch = *owned;
@@ -253,6 +255,11 @@ void LaunchQueue::OnReturned(ExecuteReturned event) {
     launch.output_bytes += bytes;
     context_.store.Place(launch.outputs[i], bytes);
   }
+  const auto devices = static_cast<int64_t>(launch.program->devices.size());
+  if (launch.output_bytes != SaturatingMultiply(launch.program->output_bytes, devices)) {
+    launch.output_sizes.assign(event.output_bytes->begin(),
+                               event.output_bytes->begin() + static_cast<int64_t>(launch.outputs.size()) / devices);
+  }
   for (const BufferRef& buffer : launch.donated) context_.store.Consume(buffer);
   launch.donated.clear();
   launch.arguments.clear();
@@ -327,7 +334,7 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
     traffic = context_.out->EndGang(launch.number);
   }
   ReportDone(launch.number, launch.life, status, ran ? context_.now - launch.started : absl::ZeroDuration(),
-             launch.output_bytes, traffic);
+             launch.output_bytes, traffic, launch.output_sizes);
   launches_.erase(launch.key);
 }
 
@@ -352,7 +359,8 @@ void LaunchQueue::DropIf(const std::function<bool(const Entry&)>& condition, con
 }
 
 void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run,
-                             int64_t output_bytes, const collectives::Traffic& traffic) {
+                             int64_t output_bytes, const collectives::Traffic& traffic,
+                             absl::Span<const int64_t> output_sizes) {
   if (life != done_life_) Flush();
   done_life_ = life;
   proto::LaunchDone& done = *done_.mutable_launches_done()->add_done();
@@ -360,6 +368,7 @@ void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& sta
   if (!status.ok()) *done.mutable_status() = ToProto(status);
   done.set_run_us(absl::ToInt64Microseconds(run));
   done.set_output_bytes(output_bytes);
+  done.mutable_output_sizes()->Add(output_sizes.begin(), output_sizes.end());
   done.set_worker_bytes(traffic.worker_bytes);
   done.set_island_bytes(traffic.island_bytes);
 }

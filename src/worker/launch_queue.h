@@ -98,6 +98,7 @@ class LaunchQueue {
     absl::Status refused;                      // the message itself was wrong
     absl::Time started;
     int64_t output_bytes = 0;
+    std::vector<int64_t> output_sizes;     // on one device, where they are not what their types say
     std::optional<absl::Status> finished;  // before the plugin returned
 
     SessionId session() const { return SessionOf(program->id); }
@@ -142,7 +143,7 @@ class LaunchQueue {
   absl::Status WithFirstOrigin(const Entry& launch, const absl::Status& error);
   void DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why);
   void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes,
-                  const collectives::Traffic& traffic);
+                  const collectives::Traffic& traffic, absl::Span<const int64_t> output_sizes);
 
   Context& context_;
   Programs& programs_;

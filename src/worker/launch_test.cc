@@ -288,6 +288,23 @@ TEST(Launch, ReportsHowLongItRanAndWhatItMade) {
   EXPECT_EQ(done.output_bytes(), 4 * 8);
 }
 
+TEST(Launch, ReportsSizesThatAreNotThoseOfTheTypes) {
+  Harness h(2);
+  proto::ProgramInfo info;
+  for (int64_t elements : {2, 3}) {
+    proto::ShardType& type = *info.add_outputs()->mutable_type();
+    type.set_dtype(static_cast<int32_t>(DType::kF32));
+    type.add_dims(elements);
+  }
+  h.Compile(kGang, {0, 1}, info);
+  h.Launch(1, kGang, {}, {kX, kY});
+  h.Do(ExecuteReturned{h.executes[0].launch, std::vector<int64_t>{8, 12, 8, 12}, absl::OkStatus()});
+  EXPECT_THAT(h.Only().launches_done().done(0).output_sizes(), IsEmpty());
+  h.Launch(2, kGang, {}, {Array(5), Array(6)});
+  h.Do(ExecuteReturned{h.executes[1].launch, std::vector<int64_t>{16, 12, 16, 12}, absl::OkStatus()});
+  EXPECT_THAT(h.Only().launches_done().done(0).output_sizes(), ElementsAre(16, 12));
+}
+
 TEST(Launch, WhatEndsTogetherIsReportedInOneMessage) {
   Harness h(1);
   h.Compile(kProgram, {0});
