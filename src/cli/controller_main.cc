@@ -60,6 +60,10 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.limits.items = flags.pressure.work_in_flight;
   options.core.limits.host_bytes = flags.pressure.upload_in_flight_bytes;
   options.core.expected_workers = flags.workers;
+  options.core.scheduling.credits = flags.scheduling.credits;
+  options.core.scheduling.ahead = absl::Milliseconds(flags.scheduling.ahead_ms);
+  options.core.scheduling.sequential = flags.scheduling.dispatch == "sequential";
+  if (flags.scheduling.policy == "fcfs") options.core.scheduling.policy = Scheduler::Policy::kFirstCome;
   if (flags.programs.collectives == "host") options.core.collectives = Collectives::kHost;
   if (flags.programs.collectives == "plugin") options.core.collectives = Collectives::kPlugin;
   if (flags.programs.cache_directory != "none") options.program_directory = flags.programs.cache_directory;

@@ -96,6 +96,32 @@ void AddDeviceMemory(CLI::App& sub, std::optional<int64_t>& bytes) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
 }
 
+void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
+  sub.add_option("--policy", flags.policy,
+                 "Whose launch is next where several sessions wait for a device: fair (by device time used, and the "
+                 "sessions' weights), fcfs (first come, first served)")
+      ->envname("CAUSEWAY_POLICY")
+      ->check(CLI::IsMember({"fair", "fcfs"}))
+      ->capture_default_str();
+  sub.add_option("--credits", flags.credits,
+                 "Launches of each device that are handed to its worker ahead: more keep it busier, fewer let "
+                 "newcomers in sooner")
+      ->envname("CAUSEWAY_CREDITS")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  sub.add_option("--ahead", flags.ahead_ms,
+                 "Or so many launches as take this many milliseconds, where those are more: for tiny ones")
+      ->envname("CAUSEWAY_AHEAD")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  sub.add_option("--dispatch", flags.dispatch,
+                 "parallel: launches and transfers are set up before what they need is computed; sequential: after "
+                 "(slower, to see what it is worth)")
+      ->envname("CAUSEWAY_DISPATCH")
+      ->check(CLI::IsMember({"parallel", "sequential"}))
+      ->capture_default_str();
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -136,6 +162,7 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
       ->envname("IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY");
   AddPressure(*sub, flags.pressure);
   AddPrograms(*sub, flags.programs);
+  AddScheduling(*sub, flags.scheduling);
 }
 
 void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
@@ -209,6 +236,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   sub->add_option("--timeout", flags.timeout_s, "Seconds to wait for all workers")->capture_default_str();
   AddPressure(*sub, flags.pressure);
   AddPrograms(*sub, flags.programs);
+  AddScheduling(*sub, flags.scheduling);
 }
 
 void AddStatus(CLI::App& app, StatusFlags& flags) {

@@ -46,6 +46,14 @@ struct ProgramFlags {
   static std::string DefaultProgramCache();
 };
 
+// Whose launch is next, of both too.
+struct SchedulingFlags {
+  std::string policy = "fair";  // or "fcfs"
+  int credits = 4;
+  double ahead_ms = 1;
+  std::string dispatch = "parallel";  // or "sequential"
+};
+
 // INVALID_ARGUMENT unless a worker is asked whether it is there before it is given up.
 absl::Status CheckTimeouts(const TimeoutFlags& flags);
 
@@ -61,6 +69,7 @@ struct ControllerFlags {
   TimeoutFlags timeouts;
   PressureFlags pressure;
   ProgramFlags programs;
+  SchedulingFlags scheduling;
 };
 
 struct UpFlags {
@@ -79,6 +88,7 @@ struct UpFlags {
   TimeoutFlags timeouts;
   PressureFlags pressure;
   ProgramFlags programs;
+  SchedulingFlags scheduling;
 };
 
 struct StatusFlags {

@@ -64,6 +64,9 @@ nlohmann::json ToJson(const google::protobuf::Message& message) {
       case FieldDescriptor::CPPTYPE_UINT32:
         value = fields.GetUInt32(message, field);
         break;
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        value = fields.GetDouble(message, field);
+        break;
       case FieldDescriptor::CPPTYPE_UINT64:
         value = fields.GetUInt64(message, field);
         break;

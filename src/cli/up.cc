@@ -103,7 +103,9 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
                                         "--heartbeat-timeout",
                                         absl::StrCat(flags.timeouts.heartbeat_timeout_s),
                                         "--client-timeout",
-                                        absl::StrCat(flags.timeouts.client_timeout_s)};
+                                        absl::StrCat(flags.timeouts.client_timeout_s),
+                                        "--ahead",
+                                        absl::StrCat(flags.scheduling.ahead_ms)};
   if (flags.slices) arguments.push_back("--slices");
   const std::pair<const char*, int64_t> limits[] = {
       {"--launches-in-flight", flags.pressure.launches_in_flight},
@@ -112,14 +114,17 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
       {"--host-memory", flags.pressure.host_memory_bytes},
       {"--spill", flags.pressure.spill_bytes},
       {"--program-cache-size", flags.programs.cache_bytes},
+      {"--credits", flags.scheduling.credits},
   };
   for (const auto& [flag, value] : limits) {
     arguments.push_back(flag);
     arguments.push_back(absl::StrCat(value));
   }
-  for (const auto& [flag, value] : {std::pair("--spill-dir", flags.pressure.spill_directory),
-                                    std::pair("--program-cache", flags.programs.cache_directory),
-                                    std::pair("--collectives", flags.programs.collectives)}) {
+  for (const auto& [flag, value] :
+       {std::pair("--spill-dir", flags.pressure.spill_directory),
+        std::pair("--program-cache", flags.programs.cache_directory),
+        std::pair("--collectives", flags.programs.collectives), std::pair("--policy", flags.scheduling.policy),
+        std::pair("--dispatch", flags.scheduling.dispatch)}) {
     arguments.push_back(flag);
     arguments.push_back(value);
   }

@@ -22,7 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "controller/core.h"
+#include "controller/device_view.h"
 #include "controller/events.h"
 #include "proto/control_version.h"
 

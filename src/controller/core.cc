@@ -56,6 +56,7 @@ void ControllerCore::Handle(Event event, absl::Time now, ControllerActions& out)
         impl_->On(e);
       },
       event);
+  impl_->Schedule();
   impl_->out_ = nullptr;
 }
 
@@ -118,6 +119,7 @@ ControllerCore::Impl::Impl(ControllerOptions options)
     : options_(std::move(options)),
       cluster_(options_.key_seed),
       cache_(options_.program_cache_bytes),
+      scheduler_(options_.scheduling),
       started_(absl::InfinitePast()),
       next_ping_(absl::InfinitePast()) {}
 
@@ -164,6 +166,7 @@ void ControllerCore::Impl::On(OpenSession& e) {
   session->peer = std::move(e.peer);
   session->opened = now_;
   session->memory = &memory_.OpenSession(session->id, session->name);
+  scheduler_.OpenSession(session->id, /*weight=*/1, /*cap=*/1);
   sessions_[e.request.session] = std::move(session);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
@@ -171,6 +174,8 @@ void ControllerCore::Impl::On(OpenSession& e) {
 void ControllerCore::Impl::On(CloseSession& e) {
   if (sessions_.erase(e.session) == 0) return;
   memory_.CloseSession(e.session);
+  scheduler_.CloseSession(e.session);
+  absl::erase_if(held_, [&](const auto& p) { return p.second->session == e.session; });
   absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
@@ -206,6 +211,10 @@ void ControllerCore::Impl::TellThrottled(Session& session) {
 void ControllerCore::Impl::Send(WorkerId worker, const proto::ToWorker& message) {
   const WorkerSlot& slot = cluster_.slot(worker);
   if (!slot.alive) return;
+  if (holding_ != 0) {
+    held_.find(holding_)->second->frames.push_back({worker, slot.incarnation, message});
+    return;
+  }
   out_->Send(slot.link, message);
   if (!slot.full) return;
   if (Session* session = FindSession(acting_)) {
@@ -249,9 +258,10 @@ void ControllerCore::Impl::On(WorkerFrame& e) {
       return OnCompiled(slot->id, e.message.compiled());
     case proto::ToController::kLaunchesDone:
       for (const proto::LaunchDone& done : e.message.launches_done().done()) OnLaunchDone(slot->id, done);
-      return;
+      return LookAgain();
     case proto::ToController::kArrayDone:
-      return OnArrayDone(slot->id, e.message.array_done());
+      OnArrayDone(slot->id, e.message.array_done());
+      return LookAgain();
     case proto::ToController::kFetchDone:
       return OnFetchDone(e.message.fetch_done());
     case proto::ToController::kQueryDone:
@@ -379,14 +389,16 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   LoseArrays(slot, lost);
   std::vector<LaunchNumber> launches;
   for (const auto& [number, launch] : launches_) {
-    if (launch.WaitsFor(slot.id)) launches.push_back(number);
+    if (launch->WaitsFor(slot.id)) launches.push_back(number);
   }
   std::sort(launches.begin(), launches.end());
   for (LaunchNumber number : launches) {
-    const PendingLaunch launch = std::move(launches_.extract(number).mapped());
-    launch.future->Fail(lost, *out_);
-    Ended(launch.session, launch.load());
+    const std::unique_ptr<PendingLaunch> launch = std::move(launches_.extract(number).mapped());
+    scheduler_.Drop(*launch, now_);
+    launch->future->Fail(lost, *out_);
+    Ended(launch->session, launch->load());
   }
+  LoseHeld(slot, lost);
   std::vector<ArrayId> makes;
   for (const auto& [id, make] : makes_) makes.push_back(id);
   std::sort(makes.begin(), makes.end());
@@ -401,7 +413,14 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
       proto::ToWorker message;
       message.mutable_fail()->set_array(Raw(id));
       *message.mutable_fail()->mutable_status() = ToProto(lost);
-      for (const auto& [worker, reports] : make.reports) Send(worker, message);
+      const auto held = held_.find(make.held);
+      for (const auto& [worker, reports] : make.reports) {
+        if (held == held_.end()) {
+          Send(worker, message);
+        } else {
+          held->second->frames.push_back({worker, cluster_.slot(worker).incarnation, message});
+        }
+      }
     }
   }
   const auto take = [&](auto& pending) {
@@ -494,6 +513,7 @@ void ControllerCore::Impl::SendPeers() {
 void ControllerCore::Impl::On(Tick&) {
   if (started_ == absl::InfinitePast()) started_ = now_;
   for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
+  LookAgain();
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,
@@ -518,7 +538,7 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   status.set_client_address(client_address_);
   status.set_expected_workers(options_.expected_workers);
   proto::ClusterStatus::Pending& pending = *status.mutable_pending();
-  pending.set_launches(static_cast<int64_t>(launches_.size()));
+  pending.set_launches(static_cast<int64_t>(launches_.size()) + scheduler_.queued());
   pending.set_makes(static_cast<int64_t>(makes_.size()));
   pending.set_compiles(static_cast<int64_t>(compiles_.size()));
   pending.set_fetches(static_cast<int64_t>(fetches_.size()));
@@ -528,8 +548,11 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
   absl::flat_hash_map<DeviceId, int64_t> in_flight;
   absl::flat_hash_map<SessionId, int64_t> waiting;
   for (const auto& [number, launch] : launches_) {
-    for (DeviceId device : launch.program->devices) ++in_flight[device];
-    ++waiting[launch.session];
+    for (DeviceId device : launch->program->devices) ++in_flight[device];
+    ++waiting[launch->session];
+  }
+  for (const auto& [id, held] : held_) {
+    if (held->launch != nullptr) ++waiting[held->session];
   }
   for (const auto& [name, slots] : cluster_.Islands()) {
     proto::ClusterStatus::Island& island = *status.add_islands();
@@ -565,10 +588,19 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     if (view.local_index < accounts.device_buffers_size())
       device.set_buffers(accounts.device_buffers(view.local_index));
     device.set_launches_in_flight(in_flight[view.id]);
-    const DeviceMemory::Use use = memory_.Of(view.id);
-    device.set_named_bytes(use.bytes + use.elsewhere);
+    const DeviceMemory::Use memory = memory_.Of(view.id);
+    device.set_named_bytes(memory.bytes + memory.elsewhere);
     device.set_limit_bytes(view.device.memory_bytes());
-    device.set_peak_bytes(use.peak);
+    device.set_peak_bytes(memory.peak);
+    const Scheduler::DeviceUse use = scheduler_.OfDevice(view.id);
+    device.set_busy_us(absl::ToInt64Microseconds(use.busy));
+    device.set_credits_in_flight(use.in_flight);
+    device.set_credits(scheduler_.credits());
+    for (const Scheduler::Use& session : use.sessions) {
+      proto::ClusterStatus::Share& share = *device.add_shares();
+      share.set_session(Raw(session.session));
+      share.set_busy_us(absl::ToInt64Microseconds(session.busy));
+    }
   }
   std::vector<const Session*> sessions;
   for (const auto& [id, session] : sessions_) sessions.push_back(session.get());
@@ -590,6 +622,12 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
       out.add_device_bytes()->set_device(i);
       out.mutable_device_bytes()->rbegin()->set_bytes(on_device);
     }
+    const Scheduler::SessionUse use = scheduler_.OfSession(session->id, now);
+    out.set_weight(use.weight);
+    out.set_device_us(absl::ToInt64Microseconds(use.busy));
+    out.set_queued(use.queued);
+    out.set_expected_wait_us(absl::ToDoubleMicroseconds(use.expected_wait));
+    out.set_place(use.place);
     int64_t bytes = 0;
     int64_t arrays = 0;
     for (const auto& [id, array] : session->arrays) {
@@ -638,6 +676,8 @@ ControllerCounts ControllerCore::Impl::Counts() const {
                           .fetches = static_cast<int64_t>(fetches_.size()),
                           .queries = static_cast<int64_t>(queries_.size()),
                           .host_data = static_cast<int64_t>(host_data_wanted_.size())};
+  counts.held = static_cast<int64_t>(held_.size());
+  counts.credits = scheduler_.in_flight();
   for (const auto& [id, session] : sessions_) {
     counts.arrays += static_cast<int64_t>(session->arrays.size());
     counts.programs += static_cast<int64_t>(session->programs.size());

@@ -18,8 +18,10 @@
 
 #include "absl/time/time.h"
 #include "controller/device_memory.h"
+#include "controller/device_view.h"
 #include "controller/events.h"
 #include "controller/load.h"
+#include "controller/scheduler.h"
 
 namespace causeway {
 
@@ -35,6 +37,7 @@ struct ControllerOptions {
   uint64_t key_seed = 0;     // of the data plane's keys: random when live
   LoadLimits limits;
 
+  Scheduler::Options scheduling;
   Collectives collectives = Collectives::kAuto;
   int64_t program_cache_bytes = int64_t{256} << 20;  // of compiled programs in memory
   bool program_store = false;                        // LookUpProgram and KeepProgram reach further ones
@@ -43,19 +46,6 @@ struct ControllerOptions {
   // gets the devices that are there, and for good.
   int expected_workers = 1;
   absl::Duration workers_patience = absl::Seconds(60);
-};
-
-// One device of the cluster, as sessions see it.
-struct DeviceView {
-  DeviceId id;
-  WorkerId worker;
-  IslandId island;
-  int local_index = 0;  // on its worker
-  bool alive = false;
-  std::string platform;
-  std::string worker_name;
-  std::string island_name;
-  proto::Device device;
 };
 
 // What a core holds, for simulations and tests. Where no session is open and nothing is under way all of it is 0.
@@ -71,6 +61,9 @@ struct ControllerCounts {
   int64_t fetches = 0;
   int64_t queries = 0;
   int64_t host_data = 0;
+  // Accepted, and told to no worker yet: launches that wait for their turn, and whatever names their outputs.
+  int64_t held = 0;
+  int64_t credits = 0;  // given out
 };
 
 class ControllerCore {

@@ -150,17 +150,22 @@ absl::Status ControllerCore::Impl::CheckRoom(const Session& session, ArrayId id,
       /*kept=*/0, absl::StrCat(Describe(id), " (", Name(spec.dtype), "[", absl::StrJoin(spec.dims, ","), "])"));
 }
 
-void ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
-                                     std::map<WorkerId, int> reports, std::vector<WorkerId> senders,
-                                     const Load::Item& load) {
+ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request,
+                                                                   ArrayId id, Array& array,
+                                                                   std::map<WorkerId, int> reports,
+                                                                   std::vector<WorkerId> senders,
+                                                                   const Load::Item& load) {
   int parts = 0;
   for (const auto& [worker, count] : reports) parts += count;
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts, request, *out_)};
   array.memory = memory_.Add(*session.memory, array.placement, ShardBytes(*array.spec), SpaceOf(*array.spec->sharding));
-  makes_[id] = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load, array.memory};
+  array.futures.front()->SetMake();
+  PendingMake& make = makes_[id];
+  make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load, array.memory};
   Began(session, load);
+  return make;
 }
 
 // ---------------------------------------------------------------- host data
@@ -261,6 +266,12 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   if (!status.ok()) Evict(found->second.memory, worker);
   future->PartDone(status, *out_);
   if (!future->done()) return;
+  future->Expect(now_);
+  if (found->second.began != absl::InfiniteFuture() && future->status().ok()) {
+    absl::Time began = found->second.began;
+    for (const std::shared_ptr<Future>& source : found->second.sources) began = std::max(began, source->expected());
+    transfer_times_.Add(found->second.bytes, std::max(absl::Microseconds(1), now_ - began));
+  }
   const Load::Item load = found->second.load;
   makes_.erase(found);
   Ended(SessionOf(id), load);
@@ -268,17 +279,27 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
 
 // ---------------------------------------------------------------- copies
 
-void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array,
-                                   CopyPlan plan) {
+void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& request, const Array& source, ArrayId target,
+                                   Array& array, CopyPlan plan) {
   std::map<WorkerId, int> reports;
   for (WorkerId worker : plan.makers) reports[worker] = 1;
+  int64_t bytes = 0;
   for (auto& [worker, copy] : plan.messages) {
+    for (const proto::Copy::Part& part : copy.parts()) {
+      if (part.stream() != 0 && part.target_worker() == Raw(worker)) bytes = SaturatingAdd(bytes, part.bytes());
+    }
     proto::ToWorker message;
     *message.mutable_copy() = std::move(copy);
     message.mutable_copy()->set_origin(request.origin);
     Send(worker, message);
   }
-  StartMake(session, request, target, array, std::move(reports), std::move(plan.senders), {});
+  PendingMake& make = StartMake(session, request, target, array, std::move(reports), std::move(plan.senders), {});
+  make.sources.assign(source.futures.begin(), source.futures.end());
+  make.bytes = bytes;
+  make.held = holding_;
+  if (holding_ == 0) return ExpectMake(target);
+  held_.find(holding_)->second->makes.push_back(target);
+  array.maker = holding_;
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {
@@ -318,9 +339,11 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       (*target)->error = error;
       continue;
     }
+    BeginHold(session, {e.sources[i]});
     RunPlan(
-        session, e.request, e.targets[i], **target,
+        session, e.request, source, e.targets[i], **target,
         PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
+    EndHold();
   }
   if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
   out_->ReplyDone(e.request, absl::OkStatus());
@@ -368,9 +391,11 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       (*target)->error = error;
       continue;
     }
-    RunPlan(session, e.request, e.targets[i], **target,
+    BeginHold(session, {e.sources[i]});
+    RunPlan(session, e.request, source, e.targets[i], **target,
             PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
                         [this] { return NextStream(); }));
+    EndHold();
   }
   if (e.donate) Delete(session, e.sources).IgnoreError();  // all were found above
   out_->ReplyDone(e.request, absl::OkStatus());
@@ -459,7 +484,17 @@ void ControllerCore::Impl::On(AliasShards& e) {
       entry.set_source_shard(target.sources[i].shard);
     }
   }
+  std::vector<ArrayId> sources;
+  for (const AliasShards::Target& target : e.targets) {
+    for (const AliasShards::From& from : target.sources) {
+      if (sources.empty() || sources.back() != from.array) sources.push_back(from.array);
+    }
+  }
+  if (const uint64_t id = BeginHold(session, sources); id != 0) {
+    for (ArrayId target : ids) session.arrays[target].maker = id;
+  }
   for (const auto& [worker, message] : messages) Send(worker, message);
+  EndHold();
   Delete(session, e.donated).IgnoreError();  // sources, found above
   out_->ReplyDone(e.request, absl::OkStatus());
 }
@@ -489,6 +524,19 @@ void ControllerCore::Impl::DropNames(std::vector<std::pair<WorkerId, ArrayId>> n
   }
 }
 
+bool ControllerCore::Impl::DropHeld(const Session& session, ArrayId id, const Array& array) {
+  if (held_.empty()) return false;
+  const uint64_t number = ++last_held_;
+  const int missing = ComesAfter(number, array, /*takes=*/true);
+  if (missing == 0) return false;
+  auto held = std::make_unique<Held>();
+  held->session = session.id;
+  held->missing = missing;
+  for (WorkerId worker : array.placement->workers) held->names.emplace_back(worker, id);
+  held_.emplace(number, std::move(held));
+  return true;
+}
+
 absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<ArrayId>& ids) {
   std::vector<std::pair<WorkerId, ArrayId>> dropped;
   std::vector<std::string> unknown;
@@ -499,7 +547,7 @@ absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<Ar
       continue;
     }
     Array& array = found->second;
-    if (array.on_workers) {
+    if (array.on_workers && !DropHeld(session, id, array)) {
       for (WorkerId worker : array.placement->workers) dropped.emplace_back(worker, id);
     }
     array.on_workers = false;
@@ -562,7 +610,9 @@ void ControllerCore::Impl::On(FetchShard& e) {
   fetch.set_stream(Raw(stream));
   for (int64_t stride : e.byte_strides) fetch.add_byte_strides(stride);
   fetches_[last_fetch_] = PendingFetch{e.request, worker, stream};
+  BeginHold(session, {e.array});
   Send(worker, message);
+  EndHold();
 }
 
 void ControllerCore::Impl::OnFetchDone(const proto::FetchDone& done) {

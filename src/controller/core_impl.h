@@ -1,5 +1,6 @@
 // The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
-// waiting for and fetching arrays) and core_programs.cc (compiling, launching, asking).
+// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching) and core_held.cc
+// (what waits for its turn).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -12,13 +13,17 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/types/span.h"
 #include "controller/cluster.h"
 #include "controller/copy_plan.h"
 #include "controller/core.h"
 #include "controller/device_memory.h"
 #include "controller/key_values.h"
 #include "controller/program_cache.h"
+#include "controller/scheduler.h"
 #include "controller/session.h"
+#include "controller/transfer_times.h"
 
 namespace causeway {
 
@@ -53,6 +58,9 @@ class ControllerCore::Impl {
   void On(LinkFull& e);
   void On(Tick& e);
 
+  // Hands over all launches whose turn it is.
+  void Schedule();
+
   absl::Status Ready() const;
   proto::ClusterStatus Status(absl::Time now) const;
   ControllerCounts Counts() const;
@@ -71,16 +79,16 @@ class ControllerCore::Impl {
   Cluster cluster_;
 
  private:
-  // A launch that not all of its workers have reported yet.
-  struct PendingLaunch {
-    std::shared_ptr<Future> future;
-    SessionId session;
+  // A launch that not all of its workers have reported yet. It has a number once it is handed over.
+  struct PendingLaunch : Scheduler::Item {
+    LaunchNumber number{0};
     std::shared_ptr<const ProgramView> program;
-    std::shared_ptr<const Placement> placement;
     int64_t bytes = 0;
-    absl::InlinedVector<DeviceMemory::Watch, 2> outputs = {};
-    std::vector<bool> reported = {};  // by place in placement->workers
-    bool failed = false;              // and the other workers were told
+    absl::InlinedVector<DeviceMemory::Watch, 2> outputs;
+    absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
+    absl::InlinedVector<bool, 8> reported;  // likewise
+    absl::Duration busy;                    // the longest reported
+    bool failed = false;                    // and the other workers were told
 
     // Counts the report of `worker`. False: it is none of the gang, or has reported before.
     bool Report(WorkerId worker) {
@@ -104,6 +112,29 @@ class ControllerCore::Impl {
     std::vector<WorkerId> senders;
     Load::Item load;
     DeviceMemory::Watch memory;
+    std::vector<std::shared_ptr<Future>> sources = {};  // of a copy
+    int64_t bytes = 0;                                  // of a copy
+    absl::Time began = absl::InfiniteFuture();          // of a copy: when it was told to the workers
+    uint64_t held = 0;                                  // while it is held: by what
+  };
+
+  // Something that was accepted and that no worker has been told yet, because it names what waits for its turn, or
+  // waits for its own. All its names are taken, its answer is given: only its frames are still to go out.
+  struct Held {
+    struct Frame {
+      WorkerId worker;
+      uint64_t incarnation;  // if that life is over, so is the matter
+      proto::ToWorker message;
+    };
+    SessionId session;
+    int missing = 0;                        // so many held ones come before it
+    std::vector<uint64_t> next;             // those that it comes before
+    std::unique_ptr<PendingLaunch> launch;  // null: nothing but frames
+    proto::ToWorker launch_frame;
+    std::vector<Frame> frames;
+    std::vector<ArrayId> makes;
+    std::vector<std::pair<WorkerId, ArrayId>> names;  // that go
+    std::vector<std::shared_ptr<Future>> inputs;      // of what is dispatched sequentially
   };
 
   struct PendingCompile {
@@ -177,13 +208,14 @@ class ControllerCore::Impl {
   absl::Status CheckDevices(const std::vector<DeviceId>& devices) const;
   absl::Status CheckSpec(const ArraySpec& spec) const;
 
-  void StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
-                 std::map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
+  PendingMake& StartMake(Session& session, const RequestHeader& request, ArrayId id, Array& array,
+                         std::map<WorkerId, int> reports, std::vector<WorkerId> senders, const Load::Item& load);
   void OnArrayDone(WorkerId worker, const proto::ArrayDone& done);
   void OnFetchDone(const proto::FetchDone& done);
 
-  // Carries out a planned copy into the new array `target`.
-  void RunPlan(Session& session, const RequestHeader& request, ArrayId target, Array& array, CopyPlan plan);
+  // Carries out a planned copy of `source` into the new array `target`.
+  void RunPlan(Session& session, const RequestHeader& request, const Array& source, ArrayId target, Array& array,
+               CopyPlan plan);
 
   // What `spec` takes on each of its devices. Where all take the same, one number is enough.
   std::vector<int64_t> ShardBytes(const ArraySpec& spec) const;
@@ -193,6 +225,8 @@ class ControllerCore::Impl {
   // RESOURCE_EXHAUSTED where no device could hold its part of such an array, whoever made room.
   absl::Status CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec);
 
+  // Has the array's name go when all held ones that need it are told. False: there are none.
+  bool DropHeld(const Session& session, ArrayId id, const Array& array);
   // Tells each worker which names go.
   void DropNames(std::vector<std::pair<WorkerId, ArrayId>> names);
   absl::Status Delete(Session& session, const std::vector<ArrayId>& ids);
@@ -201,14 +235,36 @@ class ControllerCore::Impl {
   // Whether the target's shards can be named so; adds what they wait for, and the error they hold if any, to `array`.
   absl::Status CheckAlias(Session& session, const AliasShards::Target& target, Array& array);
 
-  // --- core_programs.cc
+  // --- core_held.cc
+  // From here to EndHold, what is sent to workers is held until all that makes `reads` is told to them: a number that
+  // is not 0. Or 0: there is nothing to wait for.
+  uint64_t BeginHold(Session& session, const std::vector<ArrayId>& reads);
+  void EndHold();
+  // How many held ones come before `id`, which reads `array`, or takes it away. They know from now on.
+  int ComesAfter(uint64_t id, const Array& array, bool takes);
+  int ComesAfter(uint64_t id, absl::Span<const uint64_t> before);
+  void AddUser(absl::InlinedVector<uint64_t, 1>& users, uint64_t id);
+  // Some input may have come.
+  void LookAgain();
+  void HandOver(PendingLaunch& launch);
+  // `id` is told to the workers: so is what waited for nothing else.
+  void Release(uint64_t id);
+  void SendHeld(Held& held);
+  // The workers are told to make the array from now on: when it will be there.
+  void ExpectMake(ArrayId id);
+  void LoseHeld(const WorkerSlot& slot, const absl::Status& lost);
+  void ReleaseSequential();
+
+  // --- core_launches.cc
   absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
   // Of arguments that have been checked. RESOURCE_EXHAUSTED where the program could not run beside them, whoever made
   // room.
   absl::Status CheckRoom(Session& session, const LaunchProgram& e, const Program& program);
-  // Whether an argument that the program can take is taken by this launch.
-  static bool Donates(const LaunchProgram& e, int32_t argument);
-  void SendLaunch(const Placement& placement, LaunchNumber number, const LaunchProgram& e);
+  void MakeLaunchFrame(const LaunchProgram& e);
+  void Queue(Session& session, Program& program, const LaunchProgram& e, std::shared_ptr<Future> future);
+  void EndLaunch(LaunchNumber number);
+
+  // --- core_programs.cc
   // Tells those of the program's workers that do not know of it, and are there.
   void TellProgram(Program& program);
   void TellProgram(Program& program, int place);
@@ -240,7 +296,15 @@ class ControllerCore::Impl {
   KeyValues key_values_;
   DeviceMemory memory_;  // outlives all that claims some
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
-  absl::flat_hash_map<LaunchNumber, PendingLaunch> launches_;
+  Scheduler scheduler_;
+  std::unique_ptr<PendingLaunch> fresh_;  // being accepted; its frame is launch_frame_
+  absl::flat_hash_map<LaunchNumber, std::unique_ptr<PendingLaunch>> launches_;  // handed over
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Held>> held_;
+  uint64_t last_held_ = 0;
+  uint64_t holding_ = 0;                               // what Send is for; 0: the workers
+  std::vector<std::pair<WorkerId, ArrayId>> dropped_;  // names that go at the end of Schedule
+  std::vector<uint64_t> sequential_;                   // held ones that wait for inputs
+  TransferTimes transfer_times_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;
   absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;

@@ -15,17 +15,7 @@ namespace {
 
 constexpr size_t kMaxProgramsPerSession = 1 << 20;
 
-// What a launch takes in a frame, about: for itself, and for each array that it names.
-constexpr int64_t kLaunchBytes = 32;
-constexpr int64_t kNameBytes = 10;
-
 std::string Describe(ProgramId id) { return absl::StrCat("program ", Raw(id) & kMaxPerSession); }
-
-std::vector<ArrayId> ResultsOf(const LaunchProgram& e) {
-  std::vector<ArrayId> results = e.outputs;
-  if (e.status) results.push_back(*e.status);
-  return results;
-}
 
 // What clients see of a program's outputs, from what the worker says of one device's part of them.
 absl::StatusOr<std::vector<std::shared_ptr<const ArraySpec>>> OutputSpecs(const proto::ProgramInfo& info,
@@ -321,188 +311,18 @@ void ControllerCore::Impl::On(DropProgram& e) {
   if (found == session.programs.end() || !found->second.compiled) {
     return out_->ReplyDone(e.request, absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
   }
+  const uint64_t id = ++last_held_;
+  if (const int missing = ComesAfter(id, found->second.users); missing > 0) {
+    auto held = std::make_unique<Held>();
+    held->session = session.id;
+    held->missing = missing;
+    held_.emplace(id, std::move(held));
+    holding_ = id;
+  }
   DropFromWorkers(found->second);
+  EndHold();
   session.programs.erase(found);
   out_->ReplyDone(e.request, absl::OkStatus());
-}
-
-// ---------------------------------------------------------------- launching
-
-absl::Status ControllerCore::Impl::CheckArguments(Session& session, const LaunchProgram& e, const Program& program,
-                                                  absl::Status& poison) {
-  const ProgramView& view = *program.view;
-  if (static_cast<int>(e.arguments.size()) != view.info.parameters_size()) {
-    return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " takes ", view.info.parameters_size(),
-                                                   " arguments, ", e.arguments.size(), " are given"));
-  }
-  if (e.outputs.size() != view.outputs.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("program ", view.info.name(), " makes ", view.outputs.size(),
-                                                   " arrays, ", e.outputs.size(), " are named"));
-  }
-  if (e.non_donatable.size() > e.arguments.size()) {
-    return absl::InvalidArgumentError("more arguments are kept from donation than there are");
-  }
-  for (size_t i = 0; i < e.arguments.size(); ++i) {
-    ASSIGN_OR_RETURN(const Array* array, Usable(session, e.arguments[i]));
-    poison.Update(array->KnownError());
-    if (!poison.ok()) continue;
-    if (array->spec == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("argument ", i, " of program ", view.info.name(), " is a launch's status, which holds no data"));
-    }
-    if (array->placement != program.placement) {
-      return absl::InvalidArgumentError(absl::StrCat("argument ", i, " of program ", view.info.name(),
-                                                     " lies on other devices than the program runs on"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-bool ControllerCore::Impl::Donates(const LaunchProgram& e, int32_t argument) {
-  return argument >= 0 && argument < static_cast<int32_t>(e.arguments.size()) &&
-         std::find(e.non_donatable.begin(), e.non_donatable.end(), argument) == e.non_donatable.end();
-}
-
-absl::Status ControllerCore::Impl::CheckRoom(Session& session, const LaunchProgram& e, const Program& program) {
-  if (!memory_.IsLimited(*session.memory)) return absl::OkStatus();
-  const auto& donated = program.view->info.donated_parameters();
-  const DeviceMemory::Need need =
-      program.memory.NeedOf(std::all_of(donated.begin(), donated.end(), [&e](int32_t i) { return Donates(e, i); }));
-  if (memory_.Fits(*session.memory, *program.placement, need)) return absl::OkStatus();
-  std::vector<const DeviceMemory::Claim*> arguments;
-  for (ArrayId id : e.arguments) arguments.push_back(&session.arrays[id].memory);
-  return memory_.NeverFits(*session.memory, *program.placement, need, DeviceMemory::Kept(*program.placement, arguments),
-                           absl::StrCat("program ", program.view->info.name()));
-}
-
-void ControllerCore::Impl::On(LaunchProgram& e) {
-  Session& session = *FindSession(e.request.session);
-  const auto found = session.programs.find(e.program);
-  if (found == session.programs.end() || !found->second.compiled) {
-    return Refuse(session, e.request, ResultsOf(e), absl::NotFoundError(absl::StrCat("unknown ", Describe(e.program))));
-  }
-  Program& program = found->second;
-  const ProgramView& view = *program.view;
-  absl::Status poison;
-  if (absl::Status ok = CheckArguments(session, e, program, poison); !ok.ok()) {
-    return Refuse(session, e.request, ResultsOf(e), ok);
-  }
-  poison.Update(CheckAlive(*program.placement));
-  if (poison.ok()) {
-    if (absl::Status room = CheckRoom(session, e, program); !room.ok()) {
-      return Refuse(session, e.request, ResultsOf(e), room);
-    }
-  }
-  absl::InlinedVector<DeviceMemory::Watch, 2> memory;
-  auto future = std::make_shared<Future>(static_cast<int>(program.told.size()), e.request, *out_);
-  const size_t results = e.outputs.size() + (e.status ? 1 : 0);
-  for (size_t i = 0; i < results; ++i) {
-    const bool is_output = i < e.outputs.size();
-    absl::StatusOr<Array*> array =
-        Add(session, is_output ? e.outputs[i] : *e.status, is_output ? view.outputs[i] : nullptr);
-    if (!array.ok()) {
-      future->Fail(array.status(), *out_);
-      // Those before it are nowhere but here.
-      for (size_t made = 0; made < i; ++made) {
-        session.arrays[e.outputs[made]].on_workers = false;
-        session.arrays[e.outputs[made]].memory = {};
-      }
-      return Refuse(session, e.request, ResultsOf(e), array.status());
-    }
-    (*array)->futures.push_back(future);
-    if (!is_output || !poison.ok()) continue;
-    (*array)->placement = program.placement;
-    (*array)->on_workers = true;
-    (*array)->memory = memory_.Plan(*session.memory, program.placement, program.memory.outputs[i].bytes,
-                                    program.memory.outputs[i].space);
-    memory.emplace_back((*array)->memory);
-  }
-  ++session.launches;
-  if (!poison.ok()) {
-    future->Fail(poison, *out_);
-    return out_->ReplyDone(e.request, absl::OkStatus());
-  }
-  if (!IsTold(program)) TellProgram(program);
-  ++program.launches;
-  const LaunchNumber number{++last_launch_};
-  const int64_t bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
-  PendingLaunch& pending = launches_[number];
-  pending = PendingLaunch{std::move(future), session.id, program.view, program.placement, bytes, std::move(memory)};
-  pending.reported.resize(program.told.size());
-  const Load::Item load = pending.load();
-  SendLaunch(*program.placement, number, e);
-  for (int32_t i : view.info.donated_parameters()) {
-    if (!Donates(e, i)) continue;
-    Array& taken = session.arrays[e.arguments[i]];
-    taken.deleted = true;
-    memory_.Evict(taken.memory);
-    taken.memory = {};
-  }
-  memory_.Commit(pending.outputs);
-  out_->ReplyDone(e.request, absl::OkStatus());
-  Began(session, load);
-}
-
-void ControllerCore::Impl::SendLaunch(const Placement& placement, LaunchNumber number, const LaunchProgram& e) {
-  proto::Launch& launch = *launch_frame_.mutable_launch();
-  launch.Clear();
-  launch.set_number(Raw(number));
-  launch.set_program(Raw(e.program));
-  for (ArrayId id : e.arguments) launch.add_arguments(Raw(id));
-  for (ArrayId id : e.outputs) launch.add_outputs(Raw(id));
-  launch.mutable_non_donatable()->Add(e.non_donatable.begin(), e.non_donatable.end());
-  launch.set_launch_id(e.launch_id);
-  launch.set_origin(e.request.origin);
-  for (WorkerId worker : placement.workers) Send(worker, launch_frame_);
-}
-
-void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone& done) {
-  const auto found = launches_.find(LaunchNumber{done.number()});
-  if (found == launches_.end() || !found->second.Report(worker)) return;
-  PendingLaunch& launch = found->second;
-  if (done.worker_bytes() > 0) CountTraffic(launch, done);
-  if (done.output_sizes_size() > 0) CorrectMemory(launch, done);
-  const absl::Status status = FromProto(done.status());
-  if (!status.ok()) {
-    for (const DeviceMemory::Watch& output : launch.outputs) Evict(output, worker);
-  }
-  // The workers tell one another; but their links may be what has failed.
-  if (!status.ok() && !std::exchange(launch.failed, true)) {
-    proto::ToWorker message;
-    message.mutable_abort_launch()->set_number(done.number());
-    *message.mutable_abort_launch()->mutable_status() = done.status();
-    for (WorkerId other : launch.placement->workers) {
-      if (launch.WaitsFor(other)) Send(other, message);
-    }
-  }
-  launch.future->PartDone(status, *out_);
-  if (!launch.future->done()) return;
-  const PendingLaunch ended = std::move(launch);
-  launches_.erase(found);
-  Ended(ended.session, ended.load());
-}
-
-void ControllerCore::Impl::CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done) {
-  if (done.output_sizes_size() != static_cast<int>(launch.outputs.size())) return;
-  for (size_t i = 0; i < launch.outputs.size(); ++i) {
-    memory_.Resize(launch.outputs[i], done.output_sizes(static_cast<int>(i)));
-  }
-  // The next launch's outputs count so from the beginning.
-  Session* session = FindSession(launch.session);
-  if (session == nullptr) return;
-  const auto found = session->programs.find(launch.program->id);
-  if (found == session->programs.end()) return;
-  found->second.memory.Correct({done.output_sizes().data(), static_cast<size_t>(done.output_sizes_size())});
-}
-
-void ControllerCore::Impl::CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done) {
-  Session* session = FindSession(launch.session);
-  if (session == nullptr) return;
-  const auto found = session->programs.find(launch.program->id);
-  if (found == session->programs.end()) return;
-  Program& program = found->second;
-  program.worker_bytes = SaturatingAdd(program.worker_bytes, std::max<int64_t>(0, done.worker_bytes()));
-  program.island_bytes = SaturatingAdd(program.island_bytes, std::max<int64_t>(0, done.island_bytes()));
 }
 
 // ---------------------------------------------------------------- asking

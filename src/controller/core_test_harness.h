@@ -86,9 +86,13 @@ inline ProgramId P(uint64_t n, SessionId session = kSession) { return MakeProgra
 
 class CoreTest : public ::testing::Test {
  protected:
-  explicit CoreTest(const LoadLimits& limits = {}, Collectives collectives = Collectives::kAuto)
-      : core_(ControllerOptions{
-            .token = "secret", .data_address = "unix:/data", .limits = limits, .collectives = collectives}) {}
+  explicit CoreTest(const LoadLimits& limits = {}, Collectives collectives = Collectives::kAuto,
+                    const Scheduler::Options& scheduling = {.credits = 1000})
+      : core_(ControllerOptions{.token = "secret",
+                                .data_address = "unix:/data",
+                                .limits = limits,
+                                .scheduling = scheduling,
+                                .collectives = collectives}) {}
 
   void Handle(Event event) { core_.Handle(std::move(event), now_, out_); }
 
@@ -173,6 +177,7 @@ class CoreTest : public ::testing::Test {
     proto::ToController message;
     proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
     done.set_number(number);
+    done.set_run_us(1000);
     *done.mutable_status() = ToProto(status);
     Handle(WorkerFrame{link, message, ""});
   }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "base/origin.h"
 #include "controller/events.h"
 
@@ -47,6 +48,10 @@ class Future {
 
   bool done() const { return parts_ == 0; }
 
+  // What it stands for is data that arrive, not a launch.
+  bool is_make() const { return is_make_; }
+  void SetMake() { is_make_ = true; }
+
   // The first error reported, so far.
   const absl::Status& status() const { return status_; }
 
@@ -56,6 +61,10 @@ class Future {
     lent_ = true;
     return origin_;
   }
+
+  // When it is, or was, expected to be done. InfinitePast: nobody knows.
+  void Expect(absl::Time when) { expected_ = when; }
+  absl::Time expected() const { return expected_; }
 
   // Counts one report. Reports after the last one are ignored: a failure may have overtaken them.
   void PartDone(const absl::Status& status, ControllerActions& out) {
@@ -92,6 +101,8 @@ class Future {
   const SessionId session_;
   const uint64_t origin_;
   bool lent_ = false;
+  bool is_make_ = false;
+  absl::Time expected_ = absl::InfinitePast();
   absl::Status status_;
   std::vector<std::shared_ptr<Wait>> waits_;  // empty once done
 };

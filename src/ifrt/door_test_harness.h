@@ -45,7 +45,8 @@ inline constexpr absl::Duration kPatience = absl::Seconds(20);
 // The core behind its lock, with one worker of two devices that the test plays.
 class ScriptedCluster final : public CoreGate, private ControllerActions {
  public:
-  explicit ScriptedCluster(const LoadLimits& limits) : core_(ControllerOptions{.limits = limits}) {}
+  explicit ScriptedCluster(const LoadLimits& limits)
+      : core_(ControllerOptions{.limits = limits, .scheduling = {.credits = 1000}}) {}
 
   void Join() {
     proto::ToController message;

@@ -134,6 +134,8 @@ void ControllerProcess::CheckEmpty() {
   expect_none("fetches", counts.fetches);
   expect_none("queries", counts.queries);
   expect_none("waits for host data", counts.host_data);
+  expect_none("held operations", counts.held);
+  expect_none("credits given out", counts.credits);
   expect_none("streams in the data plane", plane_->open_streams());
 }
 

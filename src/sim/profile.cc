@@ -56,6 +56,11 @@ Profile Profile::Draw(Random& random) {
     profile.full_frames = static_cast<int>(random.Between(2, 30));
   }
 
+  profile.scheduling.policy = random.Chance(70) ? Scheduler::Policy::kFair : Scheduler::Policy::kFirstCome;
+  profile.scheduling.credits = static_cast<int>(random.Between(1, 5));
+  profile.scheduling.ahead = random.Chance(50) ? absl::ZeroDuration() : absl::Milliseconds(1);
+  profile.scheduling.sequential = random.Chance(15);
+
   // put, compile, launch, copy, reshard, alias, errors, delete, destruct, wait, fetch, query, drop program
   profile.weights = {20, 8, 40, 10, 10, 8, 1, 8, 8, 15, 20, 2, 2};
   for (int& weight : profile.weights) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "controller/load.h"
+#include "controller/scheduler.h"
 #include "sim/data_network.h"
 #include "sim/worker_process.h"
 #include "sim/world.h"
@@ -47,6 +48,7 @@ struct Profile {
   int max_arrays = 40;  // of a session, about
 
   LoadLimits limits;
+  Scheduler::Options scheduling;
   int full_frames = 100;
   bool obedient = true;  // clients that are held ask for nothing
 

@@ -106,6 +106,7 @@ void Simulation::StartController() {
   options.core.heartbeat = absl::Milliseconds(100);
   options.core.heartbeat_timeout = kPatience;
   options.core.limits = profile_.limits;
+  options.core.scheduling = profile_.scheduling;
   options.link_delay = profile_.link_delay;
   options.full_frames = profile_.full_frames;
   options.watching = [this] { return watching_; };

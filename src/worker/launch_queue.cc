@@ -232,7 +232,11 @@ void LaunchQueue::Start(Entry& launch) {
   request.arguments.reserve(launch.arguments.size());
   for (const BufferRef& argument : launch.arguments) {
     request.arguments.push_back(argument->key());
-    if (!argument->ready() && argument->origin() != 0) launch.awaited.push_back(argument->origin());
+    if (argument->ready()) continue;
+    if (argument->origin() != 0) launch.awaited.push_back(argument->origin());
+    context_.store.WhenSettled(argument, [this, key = launch.key](bool) {
+      if (const auto found = launches_.find(key); found != launches_.end()) found->second->inputs_there = context_.now;
+    });
   }
   request.outputs.reserve(launch.outputs.size());
   for (const BufferRef& output : launch.outputs) {
@@ -333,9 +337,18 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
     if (!status.ok()) context_.out->AbortGang(launch.number, status);
     traffic = context_.out->EndGang(launch.number);
   }
-  ReportDone(launch.number, launch.life, status, ran ? context_.now - launch.started : absl::ZeroDuration(),
-             launch.output_bytes, traffic, launch.output_sizes);
+  ReportDone(launch.number, launch.life, status, ran ? BusyTime(launch) : absl::ZeroDuration(), launch.output_bytes,
+             traffic, launch.output_sizes);
   launches_.erase(launch.key);
+}
+
+absl::Duration LaunchQueue::BusyTime(const Entry& launch) {
+  absl::Time began = std::max(launch.started, launch.inputs_there);
+  for (int device : launch.program->devices) {
+    began = std::max(began, last_end_[device]);
+    last_end_[device] = std::max(last_end_[device], context_.now);
+  }
+  return std::max(absl::ZeroDuration(), context_.now - began);
 }
 
 void LaunchQueue::DropSession(SessionId session, const absl::Status& why) {

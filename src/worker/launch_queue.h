@@ -54,7 +54,8 @@ class LaunchQueue {
         gangs_ahead_(gangs_ahead),
         queues_(context.devices),
         executing_(context.devices, false),
-        gangs_executing_(context.devices, 0) {}
+        gangs_executing_(context.devices, 0),
+        last_end_(context.devices, absl::InfinitePast()) {}
 
   // The outputs exist from now on; the arguments are those that have their names now.
   void Launch(const proto::Launch& message);
@@ -97,6 +98,7 @@ class LaunchQueue {
     bool poisoned = false;                     // an argument has failed
     absl::Status refused;                      // the message itself was wrong
     absl::Time started;
+    absl::Time inputs_there = absl::InfinitePast();  // when the last argument was computed that was not when it started
     int64_t output_bytes = 0;
     std::vector<int64_t> output_sizes;     // on one device, where they are not what their types say
     std::optional<absl::Status> finished;  // before the plugin returned
@@ -138,6 +140,7 @@ class LaunchQueue {
   void Start(Entry& launch);
   void Wait(Entry& launch, void (Store::*when)(const BufferRef&, Continuation), const BufferRef& buffer);
   void OnWaited(LaunchKey key, bool ok);
+  absl::Duration BusyTime(const Entry& launch);
   void Leave(Entry& launch);
   void End(Entry& launch, const absl::Status& end);
   absl::Status WithFirstOrigin(const Entry& launch, const absl::Status& error);
@@ -153,6 +156,7 @@ class LaunchQueue {
   std::vector<std::deque<Entry*>> queues_;  // by device: launches that the plugin has not taken
   std::vector<bool> executing_;             // by device: the plugin is being given a launch, that is no gang's
   std::vector<int> gangs_executing_;  // by device: gangs' launches that its thread was given and that have not returned
+  std::vector<absl::Time> last_end_;  // by device: of a launch
   std::deque<int> dirty_;             // devices where a launch may be able to start
   bool collective_running_ = false;
   std::vector<int> held_back_;  // devices whose head waits for that
