@@ -120,6 +120,12 @@ void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
       ->envname("CAUSEWAY_DISPATCH")
       ->check(CLI::IsMember({"parallel", "sequential"}))
       ->capture_default_str();
+  sub.add_option("--memory-wait", flags.memory_wait_s,
+                 "Seconds for which what does not fit into a device's memory waits for others to free some, before it "
+                 "is refused; a quarter of that where only its own session can")
+      ->envname("CAUSEWAY_MEMORY_WAIT")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
 }
 
 void AddController(CLI::App& app, ControllerFlags& flags) {

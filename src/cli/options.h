@@ -52,6 +52,7 @@ struct SchedulingFlags {
   int credits = 4;
   double ahead_ms = 1;
   std::string dispatch = "parallel";  // or "sequential"
+  double memory_wait_s = 60;
 };
 
 // INVALID_ARGUMENT unless a worker is asked whether it is there before it is given up.

@@ -146,6 +146,9 @@ std::string StatusTable(const proto::ClusterStatus& status) {
     absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d\n", session.session(),
                           PrintableUtf8(session.name()), PrintableUtf8(session.peer()), Age(session.age_ms()),
                           session.arrays(), Bytes(bytes), session.programs(), session.launches());
+    if (!session.memory_wait().empty()) {
+      absl::StrAppend(&out, "    waits for memory: ", PrintableUtf8(session.memory_wait()), "\n");
+    }
   }
   return out;
 }

@@ -105,7 +105,9 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
                                         "--client-timeout",
                                         absl::StrCat(flags.timeouts.client_timeout_s),
                                         "--ahead",
-                                        absl::StrCat(flags.scheduling.ahead_ms)};
+                                        absl::StrCat(flags.scheduling.ahead_ms),
+                                        "--memory-wait",
+                                        absl::StrCat(flags.scheduling.memory_wait_s)};
   if (flags.slices) arguments.push_back("--slices");
   const std::pair<const char*, int64_t> limits[] = {
       {"--launches-in-flight", flags.pressure.launches_in_flight},

@@ -121,7 +121,9 @@ ControllerCore::Impl::Impl(ControllerOptions options)
       cache_(options_.program_cache_bytes),
       scheduler_(options_.scheduling),
       started_(absl::InfinitePast()),
-      next_ping_(absl::InfinitePast()) {}
+      next_ping_(absl::InfinitePast()) {
+  scheduler_.SetGate([this](Scheduler::Item& item) { return HasRoom(static_cast<PendingLaunch&>(item)); });
+}
 
 Session* ControllerCore::Impl::FindSession(SessionId id) {
   const auto found = sessions_.find(id);
@@ -172,10 +174,12 @@ void ControllerCore::Impl::On(OpenSession& e) {
 }
 
 void ControllerCore::Impl::On(CloseSession& e) {
-  if (sessions_.erase(e.session) == 0) return;
-  memory_.CloseSession(e.session);
+  if (!sessions_.contains(e.session)) return;
   scheduler_.CloseSession(e.session);
+  memory_queue_.CloseSession(e.session);
   absl::erase_if(held_, [&](const auto& p) { return p.second->session == e.session; });
+  sessions_.erase(e.session);
+  memory_.CloseSession(e.session);
   absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
@@ -201,7 +205,9 @@ void ControllerCore::Impl::Ended(SessionId id, const Load::Item& item) {
 }
 
 void ControllerCore::Impl::TellThrottled(Session& session) {
-  if (session.load.is_over() == session.throttled) return;
+  // Only its client can say what it needs no more: that is read while something waits for memory.
+  const bool patient = !memory_queue_.empty() && memory_queue_.FirstOf(session.id) != 0;
+  if ((patient ? session.load.is_far_over() : session.load.is_over()) == session.throttled) return;
   session.throttled = !session.throttled;
   out_->Throttle(session.id, session.throttled);
 }
@@ -443,23 +449,6 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   SendPeers();
 }
 
-void ControllerCore::Impl::SetMemoryLimits() {
-  std::vector<int64_t> limits;
-  for (const WorkerSlot& slot : cluster_.slots()) {
-    for (size_t i = 0; i < slot.devices.size(); ++i) {
-      const auto device = static_cast<size_t>(Raw(slot.devices[i]));
-      if (limits.size() <= device) limits.resize(device + 1);
-      limits[device] = slot.hello.devices(static_cast<int>(i)).memory_bytes();
-    }
-  }
-  memory_.SetLimits(limits);
-}
-
-void ControllerCore::Impl::Evict(const DeviceMemory::Watch& memory, WorkerId worker) {
-  const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
-  memory_.Evict(memory, devices.front(), DeviceId{Raw(devices.back()) + 1});
-}
-
 void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {
   // Who waits for one of them and for something else that goes on elsewhere need not wait any longer.
   std::vector<std::pair<std::shared_ptr<Wait>, absl::Status>> waits;
@@ -471,7 +460,9 @@ void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status
       if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
       Evict(array.memory, slot.id);
       // Nobody can use what is left of it.
-      for (WorkerId worker : workers) dropped.emplace_back(worker, id);
+      if (!DropHeld(*session, id, array)) {
+        for (WorkerId worker : workers) dropped.emplace_back(worker, id);
+      }
       array.on_workers = false;
       array.memory = {};
       if (array.deleted) continue;
@@ -514,6 +505,7 @@ void ControllerCore::Impl::On(Tick&) {
   if (started_ == absl::InfinitePast()) started_ = now_;
   for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
   LookAgain();
+  GiveUpOnRoom();
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,
@@ -622,6 +614,7 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
       out.add_device_bytes()->set_device(i);
       out.mutable_device_bytes()->rbegin()->set_bytes(on_device);
     }
+    if (const uint64_t id = memory_queue_.FirstOf(session->id); id != 0) out.set_memory_wait(WhyNoRoom(id));
     const Scheduler::SessionUse use = scheduler_.OfSession(session->id, now);
     out.set_weight(use.weight);
     out.set_device_us(absl::ToInt64Microseconds(use.busy));
@@ -678,6 +671,7 @@ ControllerCounts ControllerCore::Impl::Counts() const {
                           .host_data = static_cast<int64_t>(host_data_wanted_.size())};
   counts.held = static_cast<int64_t>(held_.size());
   counts.credits = scheduler_.in_flight();
+  counts.memory_waits = static_cast<int64_t>(memory_queue_.orders().size());
   for (const auto& [id, session] : sessions_) {
     counts.arrays += static_cast<int64_t>(session->arrays.size());
     counts.programs += static_cast<int64_t>(session->programs.size());

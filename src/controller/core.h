@@ -39,6 +39,7 @@ struct ControllerOptions {
 
   Scheduler::Options scheduling;
   Collectives collectives = Collectives::kAuto;
+  absl::Duration memory_wait = absl::Seconds(60);    // for device memory, before RESOURCE_EXHAUSTED
   int64_t program_cache_bytes = int64_t{256} << 20;  // of compiled programs in memory
   bool program_store = false;                        // LookUpProgram and KeepProgram reach further ones
 
@@ -63,7 +64,8 @@ struct ControllerCounts {
   int64_t host_data = 0;
   // Accepted, and told to no worker yet: launches that wait for their turn, and whatever names their outputs.
   int64_t held = 0;
-  int64_t credits = 0;  // given out
+  int64_t credits = 0;       // given out
+  int64_t memory_waits = 0;  // of the held ones, those that wait for device memory
 };
 
 class ControllerCore {

@@ -126,30 +126,6 @@ absl::Status ControllerCore::Impl::CheckSpec(const ArraySpec& spec) const {
   return CheckDevices(spec.sharding->devices());
 }
 
-std::vector<int64_t> ControllerCore::Impl::ShardBytes(const ArraySpec& spec) const {
-  const Sharding& sharding = *spec.sharding;
-  std::vector<int64_t> bytes;
-  const int shards = sharding.fully_replicated() ? 1 : sharding.num_shards();
-  for (int i = 0; i < shards; ++i)
-    bytes.push_back(PackedBytes(spec.dtype, sharding.ShardBox(spec.dims, i).NumElements()));
-  return bytes;
-}
-
-DeviceMemory::Space ControllerCore::Impl::SpaceOf(const Sharding& sharding) const {
-  const Cluster::Place& place = *cluster_.Find(sharding.devices().front());
-  return causeway::SpaceOf(sharding.memory_kind(), cluster_.slot(place.worker).hello.devices(place.local_index));
-}
-
-absl::Status ControllerCore::Impl::CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec) {
-  if (!memory_.IsLimited(*session.memory)) return absl::OkStatus();
-  if (SpaceOf(*spec.sharding) != DeviceMemory::Space::kDevice) return absl::OkStatus();
-  const std::vector<int64_t> bytes = ShardBytes(spec);
-  return memory_.NeverFits(
-      *session.memory, *cluster_.PlacementOf(spec.sharding->devices()),
-      {.arrays = *std::max_element(bytes.begin(), bytes.end())},
-      /*kept=*/0, absl::StrCat(Describe(id), " (", Name(spec.dtype), "[", absl::StrJoin(spec.dims, ","), "])"));
-}
-
 ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& session, const RequestHeader& request,
                                                                    ArrayId id, Array& array,
                                                                    std::map<WorkerId, int> reports,
@@ -160,7 +136,14 @@ ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& sess
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts, request, *out_)};
-  array.memory = memory_.Add(*session.memory, array.placement, ShardBytes(*array.spec), SpaceOf(*array.spec->sharding));
+  const DeviceMemory::Space space = SpaceOf(*array.spec->sharding);
+  if (holding_ == 0) {
+    array.memory = memory_.Add(*session.memory, array.placement, ShardBytes(*array.spec), space);
+  } else {
+    array.memory = memory_.Plan(*session.memory, array.placement, ShardBytes(*array.spec), space);
+    array.maker = holding_;
+    held_.find(holding_)->second->memory = array.memory;
+  }
   array.futures.front()->SetMake();
   PendingMake& make = makes_[id];
   make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load, array.memory};
@@ -195,6 +178,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   std::map<WorkerId, int> reports;
   Load::Item load;
   const Sharding& sharding = *e.spec->sharding;
+  BeginHold(session, {}, RoomFor(session, e.array, e.spec));
   for (HostPiece& piece : e.pieces) {
     if (piece.shards.empty()) continue;
     proto::Put base;
@@ -233,11 +217,16 @@ void ControllerCore::Impl::On(PutArray& e) {
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
       if (in_frame) host_data_wanted_[stream] = {session.id, worker};
       Send(worker, message);
-      out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame,
-                         worker == workers.back());
+      const Want want{piece.buffer, worker, stream, piece.total_bytes, in_frame, worker == workers.back()};
+      if (holding_ != 0) {
+        held_.find(holding_)->second->wants.push_back(want);
+      } else {
+        AskFor(session.id, want);
+      }
     }
   }
   StartMake(session, e.request, e.array, **array, std::move(reports), {}, load);
+  EndHold();
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
@@ -299,7 +288,6 @@ void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& reques
   make.held = holding_;
   if (holding_ == 0) return ExpectMake(target);
   held_.find(holding_)->second->makes.push_back(target);
-  array.maker = holding_;
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {
@@ -339,7 +327,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       (*target)->error = error;
       continue;
     }
-    BeginHold(session, {e.sources[i]});
+    BeginHold(session, {e.sources[i]}, RoomFor(session, e.targets[i], spec));
     RunPlan(
         session, e.request, source, e.targets[i], **target,
         PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
@@ -391,7 +379,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       (*target)->error = error;
       continue;
     }
-    BeginHold(session, {e.sources[i]});
+    BeginHold(session, {e.sources[i]}, RoomFor(session, e.targets[i], spec));
     RunPlan(session, e.request, source, e.targets[i], **target,
             PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
                         [this] { return NextStream(); }));
@@ -439,18 +427,6 @@ absl::Status ControllerCore::Impl::CheckAlias(Session& session, const AliasShard
     }
   }
   return absl::OkStatus();
-}
-
-DeviceMemory::Claim ControllerCore::Impl::AliasMemory(Session& session, const AliasShards::Target& target) {
-  const DeviceMemory::Claim& first = session.arrays[target.sources.front().array].memory;
-  const auto& whole = session.arrays[target.sources.front().array].spec->sharding;
-  bool same = target.sources.size() == static_cast<size_t>(whole->num_shards());
-  std::vector<DeviceMemory::Shard> shards;
-  for (const AliasShards::From& from : target.sources) {
-    same = same && from.array == target.sources.front().array && from.shard == static_cast<int>(shards.size());
-    shards.push_back({&session.arrays[from.array].memory, from.shard});
-  }
-  return same ? first : memory_.Alias(shards);
 }
 
 void ControllerCore::Impl::On(AliasShards& e) {

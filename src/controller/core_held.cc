@@ -34,9 +34,10 @@ void ControllerCore::Impl::AddUser(absl::InlinedVector<uint64_t, 1>& users, uint
   users.push_back(id);
 }
 
-uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<ArrayId>& reads) {
+uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<ArrayId>& reads,
+                                         std::optional<Room> room) {
   const bool sequential = options_.scheduling.sequential;
-  if (held_.empty() && !sequential) return 0;
+  if (held_.empty() && !sequential && !room) return 0;
   const uint64_t id = ++last_held_;
   auto held = std::make_unique<Held>();
   held->session = session.id;
@@ -53,29 +54,41 @@ uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<Arr
     ++held->missing;
     sequential_.push_back(id);
   }
-  if (held->missing == 0) return 0;
-  held_.emplace(id, std::move(held));
+  if (held->missing == 0 && (!room || memory_queue_.Admits(AskOf(session, id, *room), now_))) return 0;
+  held->room = std::move(room);
   for (ArrayId array : reads) {
-    if (const auto found = session.arrays.find(array); found != session.arrays.end()) AddUser(found->second.users, id);
+    const auto found = session.arrays.find(array);
+    if (found == session.arrays.end()) continue;
+    AddUser(found->second.users, id);
+    held->reads.push_back(found->second.memory);
   }
+  held_.emplace(id, std::move(held));
   return holding_ = id;
 }
 
 void ControllerCore::Impl::EndHold() { holding_ = 0; }
 
 void ControllerCore::Impl::Schedule() {
-  scheduler_.Run(now_, [this](Scheduler::Item& item) { HandOver(static_cast<PendingLaunch&>(item)); });
+  do {
+    if (memory_.TakeFreed() && !memory_queue_.empty()) LookForRoom();
+    scheduler_.Run(now_, [this](Scheduler::Item& item) { HandOver(static_cast<PendingLaunch&>(item)); });
+  } while (memory_.has_freed() && !memory_queue_.empty());
+  for (SessionId id : memory_queue_.TakeChanged()) {
+    if (Session* session = FindSession(id)) TellThrottled(*session);
+  }
   if (!dropped_.empty()) DropNames(std::exchange(dropped_, {}));
 }
 
 void ControllerCore::Impl::LookAgain() {
   scheduler_.LookAgain();
   if (!sequential_.empty()) ReleaseSequential();
+  if (!memory_queue_.empty()) LookForRoom();
 }
 
 void ControllerCore::Impl::HandOver(PendingLaunch& launch) {
   const LaunchNumber number{++last_launch_};
   launch.number = number;
+  TakeMemory(launch);
   const bool fresh = fresh_.get() == &launch;
   Held* const held = fresh ? nullptr : held_.find(launch.order)->second.get();
   proto::ToWorker& frame = fresh ? launch_frame_ : held->launch_frame;
@@ -102,7 +115,7 @@ void ControllerCore::Impl::Release(uint64_t id) {
       if (PendingLaunch* launch = found->second->launch.get()) {
         launch->missing = 0;
         scheduler_.Release(*launch);
-      } else {
+      } else if (HasRoom(next, *found->second)) {
         told.push_back(next);
       }
     }
@@ -115,6 +128,8 @@ void ControllerCore::Impl::SendHeld(Held& held) {
   for (const Held::Frame& frame : held.frames) {
     if (cluster_.slot(frame.worker).incarnation == frame.incarnation) Send(frame.worker, frame.message);
   }
+  memory_.Commit({held.memory});
+  for (const Want& want : held.wants) AskFor(held.session, want);
   for (ArrayId array : held.makes) ExpectMake(array);
   dropped_.insert(dropped_.end(), held.names.begin(), held.names.end());
   acting_ = acting;
@@ -143,6 +158,7 @@ void ControllerCore::Impl::LoseHeld(const WorkerSlot& slot, const absl::Status& 
   for (uint64_t id : ids) {
     Held& held = *held_.find(id)->second;
     const std::unique_ptr<PendingLaunch> launch = std::move(held.launch);
+    memory_queue_.Forget(id);
     scheduler_.Drop(*launch, now_);
     launch->future->Fail(lost, *out_);
     Ended(launch->session, launch->load());
@@ -170,7 +186,7 @@ void ControllerCore::Impl::ReleaseSequential() {
     Held& held = *found->second;
     if (!std::all_of(held.inputs.begin(), held.inputs.end(), is_there)) {
       sequential_.push_back(id);
-    } else if (--held.missing == 0) {
+    } else if (--held.missing == 0 && HasRoom(id, held)) {
       Release(id);
     }
   }

@@ -1,6 +1,6 @@
 // The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
-// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching) and core_held.cc
-// (what waits for its turn).
+// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching), core_held.cc
+// (what waits for its turn) and core_memory.cc (what device memory is counted for, and what waits for it).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -20,6 +20,7 @@
 #include "controller/core.h"
 #include "controller/device_memory.h"
 #include "controller/key_values.h"
+#include "controller/memory_queue.h"
 #include "controller/program_cache.h"
 #include "controller/scheduler.h"
 #include "controller/session.h"
@@ -84,7 +85,12 @@ class ControllerCore::Impl {
     LaunchNumber number{0};
     std::shared_ptr<const ProgramView> program;
     int64_t bytes = 0;
+    DeviceMemory::Account* account = nullptr;  // until it is handed over
+    DeviceMemory::Need need;
     absl::InlinedVector<DeviceMemory::Watch, 2> outputs;
+    absl::InlinedVector<std::pair<ArrayId, DeviceMemory::Watch>, 2> taken;  // arguments; until it is handed over
+    std::vector<DeviceMemory::Claim> arguments;                             // the same, of one that is held
+    DeviceMemory::Reservation temp;
     absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
     absl::InlinedVector<bool, 8> reported;  // likewise
     absl::Duration busy;                    // the longest reported
@@ -118,6 +124,24 @@ class ControllerCore::Impl {
     uint64_t held = 0;                                  // while it is held: by what
   };
 
+  // Memory for an array that is put or copied.
+  struct Room {
+    ArrayId array;
+    std::shared_ptr<const ArraySpec> spec;
+    std::shared_ptr<const Placement> placement;
+    int64_t bytes = 0;  // on each device, at most
+  };
+
+  // Host data to ask the door for.
+  struct Want {
+    HostBufferId buffer;
+    WorkerId worker;
+    StreamId stream;
+    int64_t total_bytes = 0;
+    bool in_frame = false;
+    bool last = false;
+  };
+
   // Something that was accepted and that no worker has been told yet, because it names what waits for its turn, or
   // waits for its own. All its names are taken, its answer is given: only its frames are still to go out.
   struct Held {
@@ -135,6 +159,10 @@ class ControllerCore::Impl {
     std::vector<ArrayId> makes;
     std::vector<std::pair<WorkerId, ArrayId>> names;  // that go
     std::vector<std::shared_ptr<Future>> inputs;      // of what is dispatched sequentially
+    DeviceMemory::Watch memory;                       // of what it makes, which takes it when it is told
+    std::optional<Room> room;                         // of what has to wait for that
+    std::vector<DeviceMemory::Claim> reads;           // stay until then
+    std::vector<Want> wants;
   };
 
   struct PendingCompile {
@@ -168,10 +196,6 @@ class ControllerCore::Impl {
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
-  // Limits are the workers' as they joined last.
-  void SetMemoryLimits();
-  // What was to be made on `worker` will not be.
-  void Evict(const DeviceMemory::Watch& memory, WorkerId worker);
   void Send(WorkerId worker, const proto::ToWorker& message);
 
   // Account for the work that sessions have in flight; those that are gone have none.
@@ -217,14 +241,6 @@ class ControllerCore::Impl {
   void RunPlan(Session& session, const RequestHeader& request, const Array& source, ArrayId target, Array& array,
                CopyPlan plan);
 
-  // What `spec` takes on each of its devices. Where all take the same, one number is enough.
-  std::vector<int64_t> ShardBytes(const ArraySpec& spec) const;
-  DeviceMemory::Space SpaceOf(const Sharding& sharding) const;
-  // What `target` claims of its sources, which have been checked.
-  DeviceMemory::Claim AliasMemory(Session& session, const AliasShards::Target& target);
-  // RESOURCE_EXHAUSTED where no device could hold its part of such an array, whoever made room.
-  absl::Status CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec);
-
   // Has the array's name go when all held ones that need it are told. False: there are none.
   bool DropHeld(const Session& session, ArrayId id, const Array& array);
   // Tells each worker which names go.
@@ -236,9 +252,9 @@ class ControllerCore::Impl {
   absl::Status CheckAlias(Session& session, const AliasShards::Target& target, Array& array);
 
   // --- core_held.cc
-  // From here to EndHold, what is sent to workers is held until all that makes `reads` is told to them: a number that
-  // is not 0. Or 0: there is nothing to wait for.
-  uint64_t BeginHold(Session& session, const std::vector<ArrayId>& reads);
+  // From here to EndHold, what is sent to workers is held until all that makes `reads` is told to them and there is
+  // `room`: a number that is not 0. Or 0: there is nothing to wait for.
+  uint64_t BeginHold(Session& session, const std::vector<ArrayId>& reads, std::optional<Room> room = std::nullopt);
   void EndHold();
   // How many held ones come before `id`, which reads `array`, or takes it away. They know from now on.
   int ComesAfter(uint64_t id, const Array& array, bool takes);
@@ -255,13 +271,48 @@ class ControllerCore::Impl {
   void LoseHeld(const WorkerSlot& slot, const absl::Status& lost);
   void ReleaseSequential();
 
-  // --- core_launches.cc
-  absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
+  // --- core_memory.cc
+  // Limits are the workers' as they joined last.
+  void SetMemoryLimits();
+  // What was to be made on `worker` will not be.
+  void Evict(const DeviceMemory::Watch& memory, WorkerId worker);
+  // What `spec` takes on each of its devices. Where all take the same, one number is enough.
+  std::vector<int64_t> ShardBytes(const ArraySpec& spec) const;
+  DeviceMemory::Space SpaceOf(const Sharding& sharding) const;
+  // What `target` claims of its sources, which have been checked.
+  DeviceMemory::Claim AliasMemory(Session& session, const AliasShards::Target& target);
+  // RESOURCE_EXHAUSTED where no device could hold its part of such an array, whoever made room.
+  absl::Status CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec);
   // Of arguments that have been checked. RESOURCE_EXHAUSTED where the program could not run beside them, whoever made
   // room.
   absl::Status CheckRoom(Session& session, const LaunchProgram& e, const Program& program);
+  static DeviceMemory::Need NeedOf(const LaunchProgram& e, const Program& program);
+  void CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done);
+  // Its outputs are there from now on, what it takes is not.
+  void TakeMemory(PendingLaunch& launch);
+  // What such an array needs before it is made. None: nothing is limited.
+  std::optional<Room> RoomFor(const Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec);
+  // Whether there is memory for it now. If not, it waits.
+  bool HasRoom(PendingLaunch& launch);
+  bool HasRoom(uint64_t id, Held& held);
+  static MemoryQueue::Ask AskOf(const Session& session, uint64_t id, const Room& room);
+  // Some memory was freed, or time has passed.
+  void LookForRoom();
+  void AskFor(SessionId session, const Want& want);
+  // What a held one that waits for memory waits for.
+  std::string WhyNoRoom(uint64_t id) const;
+  // What has waited for memory too long fails.
+  void GiveUpOnRoom();
+  void RefuseLaunch(Held& held, const absl::Status& error);
+  void RefuseMake(Held& held, const absl::Status& error);
+  // The workers get to know `array` as one that holds `error`.
+  void HoldError(Held& held, ArrayId array, const Sharding& sharding, const absl::Status& error);
+
+  // --- core_launches.cc
+  absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
   void MakeLaunchFrame(const LaunchProgram& e);
-  void Queue(Session& session, Program& program, const LaunchProgram& e, std::shared_ptr<Future> future);
+  void Queue(Session& session, Program& program, const LaunchProgram& e, std::shared_ptr<Future> future,
+             absl::InlinedVector<DeviceMemory::Watch, 2> outputs);
   void EndLaunch(LaunchNumber number);
 
   // --- core_programs.cc
@@ -288,13 +339,13 @@ class ControllerCore::Impl {
   void OnCompiled(WorkerId worker, const proto::Compiled& compiled);
   void OnLaunchDone(WorkerId worker, const proto::LaunchDone& done);
   void CountTraffic(const PendingLaunch& launch, const proto::LaunchDone& done);
-  void CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done);
   void OnQueryDone(const proto::QueryDone& done);
   void Ask(RequestHeader request, WorkerId worker, proto::Query query);
 
   ProgramCache cache_;
   KeyValues key_values_;
   DeviceMemory memory_;  // outlives all that claims some
+  MemoryQueue memory_queue_{memory_};
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   Scheduler scheduler_;
   std::unique_ptr<PendingLaunch> fresh_;  // being accepted; its frame is launch_frame_

@@ -77,11 +77,14 @@ DeviceMemory::Watch::~Watch() {
   if (block_ != nullptr) Unwatch(block_);
 }
 
+bool DeviceMemory::Watch::is_named() const { return block_ != nullptr && block_->claims > 0; }
+
 void DeviceMemory::Unwatch(Block* block) {
   if (--block->watches == 0 && block->claims == 0) delete block;
 }
 
 void DeviceMemory::Unclaim(Block* block) {
+  freed_ = true;
   ++block->watches;  // stays while this looks at it
   if (!block->planned) Count(*block, -block->bytes);
   block->bytes = 0;
@@ -107,6 +110,7 @@ void DeviceMemory::SetLimits(absl::Span<const int64_t> limits) {
   const bool was_limited = std::exchange(limited_, 0) > 0;
   for (int i = 0; i < size; ++i) {
     const int64_t limit = std::clamp<int64_t>(limits[i], 0, kMaxBytes);
+    if (limit != limits_[i]) freed_ = true;
     if (limit != limits_[i]) pressure_.Add(i, i + 1, OrNone(limits_[i]) - OrNone(limit));
     limits_[i] = limit;
     if (limit > 0) ++limited_;
@@ -197,8 +201,8 @@ void DeviceMemory::CommitParts(Block& block) {
   }
 }
 
-DeviceMemory::Claim DeviceMemory::Add(Account& account, std::shared_ptr<const Placement> placement,
-                                      absl::Span<const int64_t> bytes, Space space) {
+DeviceMemory::Claim DeviceMemory::Plan(Account& account, std::shared_ptr<const Placement> placement,
+                                       absl::Span<const int64_t> bytes, Space space) {
   const bool even = std::all_of(bytes.begin(), bytes.end(), [&](int64_t b) { return b == bytes.front(); });
   Claim claim = Plan(account, std::move(placement), even ? bytes.front() : 0, space);
   if (!even) {
@@ -207,6 +211,12 @@ DeviceMemory::Claim DeviceMemory::Add(Account& account, std::shared_ptr<const Pl
       claim.block_->parts[i].block_->bytes = std::clamp<int64_t>(bytes[i], 0, kMaxBytes);
     }
   }
+  return claim;
+}
+
+DeviceMemory::Claim DeviceMemory::Add(Account& account, std::shared_ptr<const Placement> placement,
+                                      absl::Span<const int64_t> bytes, Space space) {
+  Claim claim = Plan(account, std::move(placement), bytes, space);
   Commit({claim});
   return claim;
 }
@@ -258,6 +268,7 @@ void DeviceMemory::Evict(Block& block, int first, int last) {
     } else {
       if (!block.planned) Count(block, -block.bytes);
       block.bytes = 0;
+      freed_ = true;
     }
   }
   for (const Claim& part : block.parts) {
@@ -273,6 +284,7 @@ void DeviceMemory::Resize(const Watch& watch, int64_t bytes) {
   for (const Claim& part : block->parts) Resize(part, bytes);
   if (block->claims == 0 || block->bytes == 0) return;  // gone, split or evicted
   if (!block->planned) Count(*block, bytes - block->bytes);
+  freed_ = freed_ || bytes < block->bytes;
   block->bytes = bytes;
 }
 
@@ -331,6 +343,25 @@ absl::Status DeviceMemory::NeverFits(const Account& account, const Placement& pl
     }
   }
   return absl::OkStatus();
+}
+
+std::string DeviceMemory::WhyNot(const Account& account, const Placement& placement, const Need& need,
+                                 absl::string_view what) const {
+  const int64_t bytes = SaturatingAdd(need.arrays, need.temp);
+  DeviceId device = placement.devices.front();
+  for (DeviceId other : placement.devices) {
+    const bool over = limited_ > 0 && pressure_.At(Raw(other)) > -bytes;
+    if (!over && (account.cap_ == 0 || account.On(other) + need.arrays <= account.cap_)) continue;
+    device = other;
+    break;
+  }
+  const int64_t limit = limits_[Raw(device)];
+  const int64_t temp = limit == 0 ? 0 : pressure_.At(Raw(device)) + limit - used_.At(Raw(device));
+  return absl::StrCat(what, " needs ", Bytes(bytes), " on device ", Raw(device), ", which has ",
+                      limit == 0 ? "no limit" : Bytes(limit), " in all",
+                      account.cap_ == 0 ? "" : absl::StrCat(", of which this session may have ", Bytes(account.cap_)),
+                      "; ", Holders(device),
+                      temp > 0 ? absl::StrCat("; launches under way keep ", Bytes(temp)) : "");
 }
 
 int64_t DeviceMemory::Kept(const Placement& placement, absl::Span<const Claim* const> claims) {

@@ -5,8 +5,8 @@
 //   DeviceMemory::Claim x = memory.Plan(account, placement, bytes_on_each_device);   // an output: not there yet
 //   memory.Commit({x});                                                              // its launch was handed over
 //   DeviceMemory::Claim y = x;                                                       // another name for the same
-//   memory x = {};                                                                          // still there y = {}; //
-//   gone: counted no more
+//   x = {};                                                                          // still there
+//   y = {};                                                                          // gone: counted no more
 //
 // What is made at once is one *block*: so many bytes on each device of a placement, in one step of RangeAccounts
 // whatever their number. A block goes with the last claim on it. Only where names come to share single shards (Alias),
@@ -50,6 +50,7 @@ class DeviceMemory {
     const std::string& name() const { return name_; }
     int64_t cap() const { return cap_; }
     int64_t On(DeviceId device) const { return Raw(device) < used_.size() ? used_.At(Raw(device)) : 0; }
+    int64_t PeakOn(DeviceId device) const { return Raw(device) < used_.size() ? used_.Peak(Raw(device)) : 0; }
 
    private:
     friend class DeviceMemory;
@@ -98,9 +99,38 @@ class DeviceMemory {
     }
     ~Watch();
 
+    // Whether anybody has a name for it.
+    bool is_named() const;
+
    private:
     friend class DeviceMemory;
     Block* block_ = nullptr;
+  };
+
+  // Memory that has no name, on each device of a placement, until this goes.
+  class Reservation {
+   public:
+    Reservation() = default;
+    Reservation(DeviceMemory& memory, std::shared_ptr<const Placement> placement, int64_t bytes)
+        : memory_(&memory), placement_(std::move(placement)), bytes_(bytes) {
+      memory_->Reserve(*placement_, bytes_);
+    }
+    Reservation(Reservation&& other) noexcept
+        : memory_(std::exchange(other.memory_, nullptr)), placement_(std::move(other.placement_)), bytes_(other.bytes_) {}
+    Reservation& operator=(Reservation other) noexcept {
+      std::swap(memory_, other.memory_);
+      std::swap(placement_, other.placement_);
+      std::swap(bytes_, other.bytes_);
+      return *this;
+    }
+    ~Reservation() {
+      if (memory_ != nullptr) memory_->Release(*placement_, bytes_);
+    }
+
+   private:
+    DeviceMemory* memory_ = nullptr;
+    std::shared_ptr<const Placement> placement_;
+    int64_t bytes_ = 0;
   };
 
   // On each device.
@@ -139,8 +169,11 @@ class DeviceMemory {
   Claim Plan(Account& account, std::shared_ptr<const Placement> placement, int64_t bytes, Space space = Space::kDevice);
   void Commit(absl::Span<const Watch> blocks);
 
-  // The same, for each device in the order of the placement (one number for all: the same on each), and counted at
-  // once.
+  // The same, for each device in the order of the placement (one number for all: the same on each).
+  Claim Plan(Account& account, std::shared_ptr<const Placement> placement, absl::Span<const int64_t> bytes,
+             Space space = Space::kDevice);
+
+  // And counted at once.
   Claim Add(Account& account, std::shared_ptr<const Placement> placement, absl::Span<const int64_t> bytes,
             Space space = Space::kDevice);
 
@@ -167,12 +200,23 @@ class DeviceMemory {
 
   // For what takes memory without having a name.
   void Reserve(const Placement& placement, int64_t bytes);
-  void Release(const Placement& placement, int64_t bytes) { Reserve(placement, -bytes); }
+  void Release(const Placement& placement, int64_t bytes) {
+    freed_ = true;
+    Reserve(placement, -bytes);
+  }
+
+  // Whether anything may fit that did not, since this was last asked.
+  bool TakeFreed() { return std::exchange(freed_, false); }
+  bool has_freed() const { return freed_; }
 
   // RESOURCE_EXHAUSTED, with who holds what and the cure, where `need` for `what` does not fit beside `kept` (on each
   // device, of the same session and needed with it) even when all else that may go is gone.
   absl::Status NeverFits(const Account& account, const Placement& placement, const Need& need, int64_t kept,
                          absl::string_view what, Others others = Others::kMayFree) const;
+
+  // What keeps `need` for `what` from fitting now: sizes and holders, on the first device where it does not.
+  std::string WhyNot(const Account& account, const Placement& placement, const Need& need,
+                     absl::string_view what) const;
 
   // What arrays on `placement` take there, each buffer counted once: on that of its devices where this is least.
   static int64_t Kept(const Placement& placement, absl::Span<const Claim* const> claims);
@@ -196,6 +240,7 @@ class DeviceMemory {
   RangeAccounts elsewhere_;
   std::map<SessionId, std::unique_ptr<Account>> accounts_;
   std::vector<std::unique_ptr<Account>> closed_;  // that still have blocks
+  bool freed_ = false;
 };
 
 }  // namespace causeway

@@ -31,7 +31,6 @@ struct Array {
   bool deleted = false;                                     // or donated: the name is left, the data are not
   bool on_workers = false;     // its workers know the name (also when it was donated, until it is deleted)
   DeviceMemory::Claim memory;  // while it has data, or is to have some
-  bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
   // Held operations (core_impl.h), by number; what is not held any more may still stand here.
   uint64_t maker = 0;                      // what makes it
   absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
@@ -66,7 +65,7 @@ struct Program {
   proto::Compile compile;
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
-  ProgramMemory memory;   // once compiled
+  ProgramMemory memory;  // once compiled
   std::shared_ptr<Scheduler::Measured> measured = std::make_shared<Scheduler::Measured>();
   absl::InlinedVector<uint64_t, 1> users;  // held launches of it, as in Array
   // For people.
