@@ -149,18 +149,18 @@ TEST_F(CoreMemoryTest, ALostWorkersMemoryIsGoneAndSoIsWhatNobodyCanUse) {
 
 TEST_F(CoreMemoryTest, SizesThatAreNotThoseOfTheTypesAreLearnt) {
   TwoWorkers();
-  Compile(P(1), {0, 1}, kLinkA);
-  Put(A(1), {0, 1});
+  Compile(P(1), {0}, kLinkA);
+  Put(A(1), {0});
   Launch(P(1), A(1), A(2));
-  EXPECT_THAT(Bytes(), ElementsAre(32, 32, 0, 0));
+  EXPECT_THAT(Bytes(), ElementsAre(32, 0, 0, 0));
   proto::ToController message;
   proto::LaunchDone& done = *message.mutable_launches_done()->add_done();
   done.set_number(1);
   done.add_output_sizes(512);
   Handle(WorkerFrame{kLinkA, message, ""});
-  EXPECT_THAT(Bytes(), ElementsAre(16 + 512, 16 + 512, 0, 0));
+  EXPECT_THAT(Bytes(), ElementsAre(16 + 512, 0, 0, 0));
   Launch(P(1), A(1), A(3));
-  EXPECT_THAT(Bytes(), ElementsAre(16 + 1024, 16 + 1024, 0, 0));
+  EXPECT_THAT(Bytes(), ElementsAre(16 + 1024, 0, 0, 0));
 }
 
 TEST_F(CoreMemoryTest, ASessionsMemoryGoesWithIt) {

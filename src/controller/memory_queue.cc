@@ -82,15 +82,15 @@ bool MemoryQueue::IsBehindOthers(const Ask& ask, absl::Time since, absl::Time no
     if (order == ask.order || std::pair(other.since, order) > std::pair(since, ask.order)) return false;
     if (!Meet(*other.ask.placement, *ask.placement)) return false;
     if (other.ask.account == ask.account) return order < ask.order;
-    return HasTurn(other.since, now) || !StaysWithinPeak(ask, *other.ask.placement);
+    return HasTurn(other.since, now) || IsNew(ask, *other.ask.placement);
   });
 }
 
-bool MemoryQueue::StaysWithinPeak(const Ask& ask, const Placement& where) {
-  return !AnyShared(*ask.placement, where, [&](int32_t first, int32_t last) {
+bool MemoryQueue::IsNew(const Ask& ask, const Placement& where) {
+  return AnyShared(*ask.placement, where, [&](int32_t first, int32_t last) {
     for (int32_t device = first; device < last; ++device) {
-      const int64_t then = SaturatingAdd(ask.account->On(DeviceId{device}), ask.need.arrays);
-      if (then > ask.account->PeakOn(DeviceId{device})) return true;
+      if (ask.account->On(DeviceId{device}) > 0) continue;
+      if (ask.account->PeakOn(DeviceId{device}) < ask.need.arrays) return true;
     }
     return false;
   });

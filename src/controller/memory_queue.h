@@ -9,10 +9,11 @@
 // nothing but what it reads. Rules, for what wants memory on a device where somebody has waited for longer:
 // - Of the same session: it waits behind, as its program has it. In particular a put does not take what launches need
 //   that were asked for before it and have yet to get their turn: they may be what lets go of the put's predecessors.
-// - Of another session that has not had so much there before: it waits behind. Newcomers do not starve who waits.
-// - Of another session that has: it passes, for whoever waits may be waiting for it to get on and let go. So that even
-//   many of those do not starve who waits, they stop for a quarter of every second and a quarter: if what they hold
-//   between two steps leaves room, whoever waits has it then.
+// - Of another session that holds nothing there, nor has ever had so much: it waits behind. Newcomers do not starve who
+//   waits.
+// - Of another session that holds some, or has had as much: it passes, for whoever waits may be waiting for it to get
+//   on and let go. So that many of those do not starve who waits either, they stop for a quarter of every second and a
+//   quarter: if what they hold between two steps leaves room, whoever waits has it then.
 // What takes nothing (it puts its outputs where its arguments were) passes always.
 //
 // Threading: none of its own; lives in the controller core. Deterministic. Cost: Admits O(what waits) and that of
@@ -80,7 +81,7 @@ class MemoryQueue {
   // The sum of what its session has planned before it on its devices.
   bool FitsBesidePlanned(const Ask& ask, bool& any) const;
   bool IsBehindOthers(const Ask& ask, absl::Time since, absl::Time now) const;
-  static bool StaysWithinPeak(const Ask& ask, const Placement& where);
+  static bool IsNew(const Ask& ask, const Placement& where);
 
   DeviceMemory& memory_;
   std::map<uint64_t, Waiting> waiting_;
