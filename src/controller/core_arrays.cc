@@ -252,7 +252,11 @@ void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& 
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
   const absl::Status status = FromProto(done.status());
-  if (!status.ok()) Evict(found->second.memory, worker);
+  const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
+  for (int32_t device : done.failed_devices()) {
+    if (device < 0 || device >= static_cast<int32_t>(devices.size())) continue;
+    memory_.Evict(found->second.memory, devices[device], DeviceId{Raw(devices[device]) + 1});
+  }
   future->PartDone(status, *out_);
   if (!future->done()) return;
   future->Expect(now_);

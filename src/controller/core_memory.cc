@@ -221,7 +221,6 @@ void ControllerCore::Impl::RefuseLaunch(Held& held, const absl::Status& error) {
   Session& session = *FindSession(launch->session);
   for (const auto& [id, memory] : launch->taken) {
     for (WorkerId worker : launch->placement->workers) held.names.emplace_back(worker, id);
-    memory_.Evict(memory);
     if (const auto found = session.arrays.find(id); found != session.arrays.end()) found->second.on_workers = false;
   }
 }

@@ -105,9 +105,15 @@ TEST_F(CoreMemoryTest, CopiesAndReshardsCountWhereTheyGo) {
 
 TEST_F(CoreMemoryTest, WhatIsNotMadeDoesNotCount) {
   TwoWorkers();
-  Put(A(1), {0, 2});
-  ArrayDone(kLinkB, A(1), absl::InternalError("no"));
-  EXPECT_THAT(Bytes(), ElementsAre(16, 0, 0, 0)) << "a still has its shard";
+  Put(A(1), {0, 2, 3});
+  proto::ToController message;
+  message.mutable_array_done()->set_array(Raw(A(1)));
+  *message.mutable_array_done()->mutable_status() = ToProto(absl::InternalError("no"));
+  message.mutable_array_done()->add_failed_devices(1);
+  message.mutable_array_done()->add_failed_devices(7);  // it has none
+  Handle(WorkerFrame{kLinkB, message, ""});
+  EXPECT_THAT(Bytes(), ElementsAre(16, 0, 16, 0)) << "the others still have their shards";
+  Handle(DestructArrays{Next(), {A(1)}});
   Compile(P(1), {1}, kLinkA);
   Put(A(2), {1});
   Launch(P(1), A(2), A(3));
@@ -115,9 +121,9 @@ TEST_F(CoreMemoryTest, WhatIsNotMadeDoesNotCount) {
   Handle(DestructArrays{Next(), {A(4)}});
   LaunchDone(kLinkA, 1, absl::InternalError("no"));
   LaunchDone(kLinkA, 2, absl::InternalError("no"));
-  EXPECT_THAT(Bytes(), ElementsAre(16, 16, 0, 0));
+  EXPECT_THAT(Bytes(), ElementsAre(0, 16, 0, 0));
   Launch(P(1), A(3), A(5));
-  EXPECT_THAT(Bytes(), ElementsAre(16, 16, 0, 0)) << "nor does what takes it";
+  EXPECT_THAT(Bytes(), ElementsAre(0, 16, 0, 0)) << "nor does what takes it";
 }
 
 TEST_F(CoreMemoryTest, AGangsOutputsEndWhereTheyFail) {

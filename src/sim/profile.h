@@ -49,6 +49,8 @@ struct Profile {
 
   LoadLimits limits;
   Scheduler::Options scheduling;
+  int64_t device_memory_bytes = 0;  // 0: no limit
+  absl::Duration memory_wait;
   int full_frames = 100;
   bool obedient = true;  // clients that are held ask for nothing
 

@@ -107,9 +107,14 @@ void Simulation::StartController() {
   options.core.heartbeat_timeout = kPatience;
   options.core.limits = profile_.limits;
   options.core.scheduling = profile_.scheduling;
+  options.core.memory_wait = profile_.memory_wait;
   options.link_delay = profile_.link_delay;
   options.full_frames = profile_.full_frames;
-  options.watching = [this] { return watching_; };
+  // Waiting for memory has an end that time brings.
+  options.watching = [this] {
+    return watching_ || (profile_.device_memory_bytes > 0 && controller_->core().Counts().held > 0);
+  };
+  model_.SetMemoryLimited(profile_.device_memory_bytes > 0);
   controller_ = std::make_unique<ControllerProcess>(world_, network_, options, door_, model_);
   clients_context_.controller = controller_.get();
   door_.Restart(controller_.get());

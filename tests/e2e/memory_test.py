@@ -1,4 +1,4 @@
-"""Memory: the controller's accounts are the workers' to the byte, and what can never fit is refused."""
+"""Memory: the controller's accounts are the workers' to the byte; what does not fit waits, or is refused."""
 
 from __future__ import annotations
 
@@ -216,6 +216,97 @@ def test_what_can_never_fit_is_refused(folder: Path) -> None:
             assert y.block_until_ready()[0] == 3
             with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
                 jax.jit(lambda x: x + 1)(y).block_until_ready()
+
+
+MEGA = 1 << 20
+
+
+def hold_three_mega(kept: dict[str, Any]) -> None:
+    kept["x"] = jax.device_put(np.zeros(3 * MEGA, np.uint8)).block_until_ready()
+
+
+def let_go(kept: dict[str, Any]) -> None:
+    kept.clear()
+
+
+def ask_for_more(kept: dict[str, Any]) -> None:
+    """A launch that does not fit, what takes its output, and an array that is put: none of them is waited for."""
+    kept["one"] = jax.device_put(np.ones(MEGA, np.uint8)).block_until_ready()
+    kept["two"] = jax.jit(lambda x: x + 1)(kept["one"])
+    kept["sum"] = jax.jit(lambda x: x.astype(np.int32).sum())(kept["two"])
+    kept["put"] = jax.device_put(np.full(MEGA, 5, np.uint8))
+
+
+def all_of_it(kept: dict[str, Any]) -> list[int]:
+    return [int(kept["sum"]), int(np.asarray(kept["put"])[7])]
+
+
+def test_what_does_not_fit_waits_until_others_let_go(folder: Path) -> None:
+    with (
+        Cluster.up(folder, "--device-memory", "4MiB", hosts=1, devices=1) as cluster,
+        Client(cluster.client_address, folder, "holder") as holder,
+        Client(cluster.client_address, folder, "waiter") as waiter,
+    ):
+        holder.call(hold_three_mega)
+        waiter.call(ask_for_more)
+        session = cluster.session_of(waiter)
+        assert session is not None
+        assert "needs 1.0 MiB (1048576 bytes) on device 0" in session["memory_wait"]
+        assert "(holder.py) 3.0 MiB (3145728 bytes)" in session["memory_wait"]
+        # Nothing that waits is counted, and who holds the memory goes on.
+        assert [d["named_bytes"] for d in devices_of(cluster)] == [4 * MEGA]
+        assert holder.call(stats, 0)["bytes_in_use"] == 4 * MEGA
+        holder.call(let_go)
+        assert waiter.call(all_of_it) == [2 * MEGA, 5]
+        assert waiter.call(in_use) == 3 * MEGA + 4
+        eventually(
+            lambda: [d["bytes"] for d in devices_of(cluster)] == [3 * MEGA + 4], "the worker has what is counted"
+        )
+
+
+def test_waiting_for_memory_has_an_end_that_names_who_holds_it(folder: Path) -> None:
+    def exhausted(kept: dict[str, Any]) -> None:
+        held = (
+            r"RESOURCE_EXHAUSTED.*needs 1\.0 MiB.*device 0.*4\.0 MiB \(4195328 bytes\) in all; "
+            r"held now: session \d+ \(holder\.py\) 3\.0 MiB \(3145728 bytes\), "
+            r"session \d+ \(waiter\.py\) 1\.0 MiB"
+        )
+        for name in ("two", "sum", "put"):
+            with pytest.raises(jax.errors.JaxRuntimeError, match=held):
+                jax.block_until_ready(kept[name])
+        assert in_use() == MEGA
+        assert int(jax.jit(lambda x: x[0])(kept["one"])) == 1, "small ones still fit"
+
+    with (
+        Cluster.up(folder, "--device-memory", "4097KiB", "--memory-wait", "2", hosts=1, devices=1) as cluster,
+        Client(cluster.client_address, folder, "holder") as holder,
+        Client(cluster.client_address, folder, "waiter") as waiter,
+    ):
+        holder.call(hold_three_mega)
+        waiter.call(ask_for_more)
+        waiter.call(exhausted)
+        holder.call(let_go)
+        waiter.call(ask_for_more)
+        assert waiter.call(all_of_it) == [2 * MEGA, 5]
+
+
+def test_one_that_goes_on_and_on_runs_within_its_memory(folder: Path) -> None:
+    """The client asks for steps long before their turn; it lets go of each as soon as it has asked for the next."""
+
+    def run(kept: dict[str, Any]) -> int:
+        step = jax.jit(lambda x, y: x + y)
+        x = jax.device_put(np.zeros(MEGA, np.uint8))
+        for i in range(300):
+            y = jax.device_put(np.full(MEGA, i % 2, np.uint8))
+            x = step(x, y)
+        return int(np.asarray(x)[0])
+
+    with (
+        Cluster.up(folder, "--device-memory", "4MiB", hosts=1, devices=1) as cluster,
+        Client(cluster.client_address, folder) as client,
+    ):
+        assert client.call(run) == 150
+        assert cluster.status()["islands"][0]["workers"][0]["devices"][0]["peak_bytes"] <= 4 * MEGA
 
 
 def test_memory_of_a_lost_worker_is_counted_no_more(folder: Path) -> None:
