@@ -117,8 +117,7 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
 }
 
 void ControllerCore::Impl::Queue(Session& session, Program& program, const LaunchProgram& e,
-                                 std::shared_ptr<Future> future,
-                                 absl::InlinedVector<DeviceMemory::Watch, 2> outputs) {
+                                 std::shared_ptr<Future> future, absl::InlinedVector<DeviceMemory::Watch, 2> outputs) {
   fresh_ = std::make_unique<PendingLaunch>();
   PendingLaunch& launch = *fresh_;
   launch.session = session.id;
@@ -159,8 +158,7 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     held->launch_frame.Swap(&launch_frame_);
     held_.emplace(id, std::move(held));
     for (ArrayId array : e.arguments) launch.arguments.push_back(session.arrays[array].memory);
-    memory_queue_.Plan(
-        {.order = id, .account = launch.account, .placement = launch.placement, .need = launch.need});
+    memory_queue_.Plan({.order = id, .account = launch.account, .placement = launch.placement, .need = launch.need});
     for (ArrayId array : e.arguments) AddUser(session.arrays[array].users, id);
     for (ArrayId array : e.outputs) session.arrays[array].maker = id;
     AddUser(program.users, id);

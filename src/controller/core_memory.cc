@@ -70,10 +70,9 @@ absl::Status ControllerCore::Impl::CheckRoom(const Session& session, ArrayId id,
   if (!memory_.IsLimited(*session.memory)) return absl::OkStatus();
   if (SpaceOf(*spec.sharding) != DeviceMemory::Space::kDevice) return absl::OkStatus();
   const std::vector<int64_t> bytes = ShardBytes(spec);
-  return memory_.NeverFits(
-      *session.memory, *cluster_.PlacementOf(spec.sharding->devices()),
-      {.arrays = *std::max_element(bytes.begin(), bytes.end())},
-      /*kept=*/0, Describe(id, spec));
+  return memory_.NeverFits(*session.memory, *cluster_.PlacementOf(spec.sharding->devices()),
+                           {.arrays = *std::max_element(bytes.begin(), bytes.end())},
+                           /*kept=*/0, Describe(id, spec));
 }
 
 DeviceMemory::Claim ControllerCore::Impl::AliasMemory(Session& session, const AliasShards::Target& target) {
@@ -131,7 +130,7 @@ void ControllerCore::Impl::CorrectMemory(PendingLaunch& launch, const proto::Lau
 // ---------------------------------------------------------------- what waits
 
 std::optional<ControllerCore::Impl::Room> ControllerCore::Impl::RoomFor(const Session& session, ArrayId id,
-                                                                       std::shared_ptr<const ArraySpec> spec) {
+                                                                        std::shared_ptr<const ArraySpec> spec) {
   if (!memory_.IsLimited(*session.memory)) return std::nullopt;
   if (SpaceOf(*spec->sharding) != DeviceMemory::Space::kDevice) return std::nullopt;
   const std::vector<int64_t> bytes = ShardBytes(*spec);
@@ -182,9 +181,8 @@ std::string ControllerCore::Impl::WhyNoRoom(uint64_t id) const {
   const auto found = held_.find(id);
   if (found == held_.end()) return "";
   const Held& held = *found->second;
-  return memory_queue_.WhyNot(id, held.launch != nullptr
-                                      ? absl::StrCat("program ", held.launch->program->info.name())
-                                      : Describe(held.room->array, *held.room->spec));
+  return memory_queue_.WhyNot(id, held.launch != nullptr ? absl::StrCat("program ", held.launch->program->info.name())
+                                                         : Describe(held.room->array, *held.room->spec));
 }
 
 void ControllerCore::Impl::GiveUpOnRoom() {

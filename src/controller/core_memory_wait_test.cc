@@ -324,8 +324,7 @@ TEST_F(CoreMemoryWaitTest, ACopyWaitsForRoomWhereItGoes) {
   Put(A(1, kOther), {2});
   Put(A(2, kOther), {2});
   Put(A(1), {0});
-  Handle(CopyArrays{
-      .request = Next(), .sources = {A(1)}, .targets = {A(2)}, .devices = {DeviceId{2}}, .donate = true});
+  Handle(CopyArrays{.request = Next(), .sources = {A(1)}, .targets = {A(2)}, .devices = {DeviceId{2}}, .donate = true});
   EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kCopy).size(), 0u);
   EXPECT_EQ(Bytes(0), 16) << "it is still to be read";
   Handle(DestructArrays{Next(kOther), {A(1, kOther)}});

@@ -360,8 +360,7 @@ std::string DeviceMemory::WhyNot(const Account& account, const Placement& placem
   return absl::StrCat(what, " needs ", Bytes(bytes), " on device ", Raw(device), ", which has ",
                       limit == 0 ? "no limit" : Bytes(limit), " in all",
                       account.cap_ == 0 ? "" : absl::StrCat(", of which this session may have ", Bytes(account.cap_)),
-                      "; ", Holders(device),
-                      temp > 0 ? absl::StrCat("; launches under way keep ", Bytes(temp)) : "");
+                      "; ", Holders(device), temp > 0 ? absl::StrCat("; launches under way keep ", Bytes(temp)) : "");
 }
 
 int64_t DeviceMemory::Kept(const Placement& placement, absl::Span<const Claim* const> claims) {

@@ -116,7 +116,9 @@ class DeviceMemory {
       memory_->Reserve(*placement_, bytes_);
     }
     Reservation(Reservation&& other) noexcept
-        : memory_(std::exchange(other.memory_, nullptr)), placement_(std::move(other.placement_)), bytes_(other.bytes_) {}
+        : memory_(std::exchange(other.memory_, nullptr)),
+          placement_(std::move(other.placement_)),
+          bytes_(other.bytes_) {}
     Reservation& operator=(Reservation other) noexcept {
       std::swap(memory_, other.memory_);
       std::swap(placement_, other.placement_);

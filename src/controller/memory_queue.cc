@@ -47,8 +47,8 @@ bool MemoryQueue::Admits(const Ask& ask, absl::Time now) {
   const auto mine = waiting_.find(ask.order);
   const absl::Time since = mine == waiting_.end() ? now : mine->second.since;
   bool planned = false;
-  const bool fits = ask.leaves_room ? FitsBesidePlanned(ask, planned)
-                                    : memory_.Fits(*ask.account, *ask.placement, ask.need);
+  const bool fits =
+      ask.leaves_room ? FitsBesidePlanned(ask, planned) : memory_.Fits(*ask.account, *ask.placement, ask.need);
   if (fits && !IsBehindOthers(ask, since, now)) {
     Forget(ask.order);
     return true;

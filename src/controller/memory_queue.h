@@ -1,6 +1,7 @@
 // Who waits for device memory, and who may not pass them.
 //
-//   if (queue.Admits({.order = 7, .account = &account, .placement = placement, .need = need}, now)) ...   // take it now
+//   if (queue.Admits({.order = 7, .account = &account, .placement = placement, .need = need}, now)) ...   // take it
+//   now
 //   // else it waits from now on: ask again when DeviceMemory::TakeFreed, and every while, or give up:
 //   for (uint64_t order : queue.Stuck(now, limit)) ...
 //   queue.Forget(7);                                          // it has gone, or never will

@@ -65,7 +65,7 @@ struct Program {
   proto::Compile compile;
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
-  ProgramMemory memory;  // once compiled
+  ProgramMemory memory;   // once compiled
   std::shared_ptr<Scheduler::Measured> measured = std::make_shared<Scheduler::Measured>();
   absl::InlinedVector<uint64_t, 1> users;  // held launches of it, as in Array
   // For people.

@@ -100,11 +100,11 @@ std::string Profile::Describe() const {
   std::vector<int> devices;
   for (const WorkerProcessOptions& worker : workers) devices.push_back(worker.devices);
   return absl::StrCat("workers with [", absl::StrJoin(devices, " "), "] devices",
-                      device_memory_bytes > 0 ? absl::StrCat(" of ", device_memory_bytes, " bytes") : "", ", up to ", max_sessions, " sessions of ",
-                      max_arrays, " arrays; percent of requests: ", mistakes, " mistakes, ", bad_data, " bad data, ",
-                      bad_programs, " bad programs, ", large, " large, ", crashes, " crashes, ", breaks,
-                      " broken links, ", stalls, " stalls, ", cuts, " cut data connections, ", restarts,
-                      " controller restarts");
+                      device_memory_bytes > 0 ? absl::StrCat(" of ", device_memory_bytes, " bytes") : "", ", up to ",
+                      max_sessions, " sessions of ", max_arrays, " arrays; percent of requests: ", mistakes,
+                      " mistakes, ", bad_data, " bad data, ", bad_programs, " bad programs, ", large, " large, ",
+                      crashes, " crashes, ", breaks, " broken links, ", stalls, " stalls, ", cuts,
+                      " cut data connections, ", restarts, " controller restarts");
 }
 
 }  // namespace causeway::sim

@@ -326,6 +326,10 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
       context_.store.Fail(output, status);
     }
   }
+  if (!status.ok()) {
+    if (!launch.claimed && launch.program->state == Program::State::kCompiled) Claim(launch);
+    context_.store.Forsake(launch.session(), launch.donated);
+  }
   const bool ran = launch.state != Entry::State::kQueued;
   if (ran && launch.program->has_collectives) {
     collective_running_ = false;

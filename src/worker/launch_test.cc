@@ -367,6 +367,19 @@ TEST(Donation, TheNameIsUnusableFromTheLaunchOn) {
   EXPECT_EQ(h.Ping().device_bytes(0), 8) << "the donated 16 bytes are gone";
 }
 
+TEST(Donation, ToALaunchThatFailsGivesTheMemoryBackAllTheSame) {
+  Harness h(1);
+  h.Compile(kProgram, {0}, Donating(0));
+  h.PutReady(kX);
+  EXPECT_EQ(h.Ping().device_bytes(0), 16);
+  h.Launch(1, kProgram, {kX}, {kY});
+  h.Do(ExecuteReturned{h.executes[0].launch, absl::ResourceExhaustedError("no"), std::nullopt});
+  h.sent.clear();
+  EXPECT_EQ(h.Ping().device_bytes(0), 0);
+  h.Fetch(9, kX, 0, 1);
+  EXPECT_THAT(h.Only().fetch_done().status().message(), HasSubstr("donated"));
+}
+
 TEST(Donation, WaitsForReadsThatCameBefore) {
   Harness h(1);
   h.Compile(kProgram, {0}, Donating(0));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/origin.h"
 
@@ -18,6 +19,8 @@ std::string Name(ArrayId array, int shard) {
   return absl::StrCat("shard ", shard, " of array ", Raw(array) & kMaxPerSession, " of session ",
                       Raw(SessionOf(array)));
 }
+
+absl::Status Donated() { return absl::FailedPreconditionError("the buffer was donated to a launch"); }
 
 }  // namespace
 
@@ -71,9 +74,22 @@ void Store::Fail(const BufferRef& buffer, const absl::Status& why) {
 void Store::Consume(const BufferRef& buffer) {
   if (buffer->failed()) return;
   buffer->state_ = Buffer::State::kFailed;
-  buffer->error_ = absl::FailedPreconditionError("the buffer was donated to a launch");
+  buffer->error_ = Donated();
   buffer->taken_ = true;
   Release(*buffer);
+}
+
+void Store::Forsake(SessionId session, absl::Span<const BufferRef> buffers) {
+  if (buffers.empty()) return;
+  absl::flat_hash_set<const Buffer*> forsaken;
+  for (const BufferRef& buffer : buffers) forsaken.insert(buffer.get());
+  const auto end = arrays_.upper_bound(MakeArrayId(session, kMaxPerSession));
+  for (auto array = arrays_.lower_bound(MakeArrayId(session, 0)); array != end; ++array) {
+    for (auto& [shard, buffer] : array->second) {
+      if (buffer->failed() || !forsaken.contains(buffer.get())) continue;
+      buffer = Failed(Donated(), buffer->origin_);
+    }
+  }
 }
 
 void Store::EndRead(const BufferRef& buffer) {

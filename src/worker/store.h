@@ -123,6 +123,10 @@ class Store {
   // settled goes on waiting until it is known how its making ended, so that a report about that is true.
   void Consume(const BufferRef& buffer);
 
+  // A launch of `session` was to take these and has failed: no name keeps them any more, so that their memory goes with
+  // whoever captured them before.
+  void Forsake(SessionId session, absl::Span<const BufferRef> buffers);
+
   // Between these two the buffer's contents are needed: no launch that takes it starts.
   void BeginRead(const BufferRef& buffer) { ++buffer->reads_; }
   void EndRead(const BufferRef& buffer);
