@@ -152,7 +152,11 @@ void ControllerCore::Impl::ExpectMake(ArrayId id) {
 void ControllerCore::Impl::LoseHeld(const WorkerSlot& slot, const absl::Status& lost) {
   std::vector<uint64_t> ids;
   for (const auto& [id, held] : held_) {
-    if (held->launch != nullptr && held->launch->WaitsFor(slot.id)) ids.push_back(id);
+    // What it reads may have no other name any more.
+    for (const DeviceMemory::Claim& claim : held->reads) Evict(claim, slot.id);
+    if (held->launch == nullptr) continue;
+    for (const DeviceMemory::Claim& claim : held->launch->arguments) Evict(claim, slot.id);
+    if (held->launch->WaitsFor(slot.id)) ids.push_back(id);
   }
   std::sort(ids.begin(), ids.end());
   for (uint64_t id : ids) {

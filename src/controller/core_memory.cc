@@ -49,6 +49,7 @@ void ControllerCore::Impl::SetMemoryLimits() {
 
 void ControllerCore::Impl::Evict(const DeviceMemory::Watch& memory, WorkerId worker) {
   const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
+  if (devices.empty()) return;  // no session has seen them yet
   memory_.Evict(memory, devices.front(), DeviceId{Raw(devices.back()) + 1});
 }
 

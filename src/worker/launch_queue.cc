@@ -51,6 +51,7 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
       absl::StatusOr<BufferRef> found = context_.store.Find(ArrayId{array}, shards[i]);
       if (!found.ok()) {
         launch.refused.Update(found.status());
+        launch.arguments.push_back(context_.store.Failed(found.status(), message.origin()));
         continue;
       }
       if (!(*found)->failed() && (*found)->device() != devices[i]) {
@@ -72,7 +73,6 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
 
 void LaunchQueue::Claim(Entry& launch) {
   launch.claimed = true;
-  if (!launch.refused.ok()) return;
   const auto& kept = launch.options.non_donatable;
   for (int parameter : launch.program->donated) {
     if (parameter < 0 || parameter >= launch.parameters) continue;

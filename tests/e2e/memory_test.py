@@ -126,7 +126,7 @@ def test_the_controllers_accounts_are_the_workers(two_workers: Cluster, folder: 
                 (s := client.call(stats, i))["bytes_in_use"] + s["other_memories_bytes_in_use"] for i in range(4)
             ]
             if step is not lets_go_of_all:
-                assert all(named_bytes), step.__name__
+                assert any(named_bytes), step.__name__
             # The workers get there a little later, and tell of it once a second.
             eventually(
                 lambda wanted=named_bytes: [d["bytes"] for d in devices_of(two_workers)] == wanted,
