@@ -446,6 +446,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
   ReleaseFrom(slot.id);
+  LookAgain();
   SendPeers();
 }
 
