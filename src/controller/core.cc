@@ -413,6 +413,12 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     if (make.reports.contains(slot.id)) {
       const PendingMake ended = std::move(makes_.extract(id).mapped());
       ended.future->Fail(lost, *out_);
+      if (const auto held = held_.find(ended.held); held != held_.end()) {
+        // Those who were to send would wait for ever for one who has never heard of it.
+        held->second->frames.clear();
+        memory_.Evict(held->second->memory);
+        HoldError(*held->second, id, *held->second->spec->sharding, ended.future->status());
+      }
       Ended(SessionOf(id), ended.load);
     } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
       // The makers wait for data that will not come; they report the error like any other.
@@ -446,8 +452,8 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   for (RequestHeader request : take(queries_)) out_->ReplyQuery(request, lost);
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.worker == slot.id; });
   ReleaseFrom(slot.id);
-  LookAgain();
   SendPeers();
+  LookAgain();
 }
 
 void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {

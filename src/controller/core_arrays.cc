@@ -142,7 +142,9 @@ ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& sess
   } else {
     array.memory = memory_.Plan(*session.memory, array.placement, ShardBytes(*array.spec), space);
     array.maker = holding_;
-    held_.find(holding_)->second->memory = array.memory;
+    Held& held = *held_.find(holding_)->second;
+    held.memory = array.memory;
+    held.spec = array.spec;
   }
   array.futures.front()->SetMake();
   PendingMake& make = makes_[id];

@@ -88,7 +88,7 @@ class ControllerCore::Impl {
     DeviceMemory::Account* account = nullptr;  // until it is handed over
     DeviceMemory::Need need;
     absl::InlinedVector<DeviceMemory::Watch, 2> outputs;
-    absl::InlinedVector<std::pair<ArrayId, DeviceMemory::Watch>, 2> taken;  // arguments; until it is handed over
+    absl::InlinedVector<std::pair<ArrayId, DeviceMemory::Watch>, 2> taken;  // arguments
     std::vector<DeviceMemory::Claim> arguments;                             // the same, of one that is held
     DeviceMemory::Reservation temp;
     absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
@@ -159,7 +159,8 @@ class ControllerCore::Impl {
     std::vector<ArrayId> makes;
     std::vector<std::pair<WorkerId, ArrayId>> names;  // that go
     std::vector<std::shared_ptr<Future>> inputs;      // of what is dispatched sequentially
-    DeviceMemory::Watch memory;                       // of what it makes, which takes it when it is told
+    std::shared_ptr<const ArraySpec> spec;            // of what is put or copied
+    DeviceMemory::Watch memory;                       // of that, which takes it when it is told
     std::optional<Room> room;                         // of what has to wait for that
     std::vector<DeviceMemory::Claim> reads;           // stay until then
     std::vector<Want> wants;
@@ -304,6 +305,8 @@ class ControllerCore::Impl {
   // What has waited for memory too long fails.
   void GiveUpOnRoom();
   void RefuseLaunch(Held& held, const absl::Status& error);
+  // What a launch that failed would have taken is of no use to anybody.
+  void DropTaken(const PendingLaunch& launch);
   void RefuseMake(Held& held, const absl::Status& error);
   // The workers get to know `array` as one that holds `error`.
   void HoldError(Held& held, ArrayId array, const Sharding& sharding, const absl::Status& error);

@@ -200,6 +200,7 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
     for (WorkerId other : launch.placement->workers) {
       if (launch.WaitsFor(other)) Send(other, message);
     }
+    DropTaken(launch);
   }
   launch.future->PartDone(status, *out_);
   if (launch.future->done()) EndLaunch(LaunchNumber{done.number()});

@@ -106,7 +106,6 @@ absl::Status ControllerCore::Impl::CheckRoom(Session& session, const LaunchProgr
 void ControllerCore::Impl::TakeMemory(PendingLaunch& launch) {
   memory_queue_.Forget(launch.order);
   for (const auto& [id, memory] : launch.taken) memory_.Evict(memory);
-  launch.taken.clear();
   launch.arguments.clear();
   memory_.Commit(launch.outputs);
   if (launch.need.temp > 0 && memory_.IsLimited(*launch.account)) {
@@ -155,8 +154,8 @@ bool ControllerCore::Impl::HasRoom(PendingLaunch& launch) {
 
 bool ControllerCore::Impl::HasRoom(uint64_t id, Held& held) {
   if (!held.room) return true;
-  if (!held.memory.is_named()) {
-    // Nobody is left who could use it: it goes as soon as it is there.
+  if (!held.memory.is_named() || !makes_.contains(held.room->array)) {
+    // Nobody is left who could use it, or one of its workers is lost: it goes as soon as it is there.
     memory_queue_.Forget(id);
     return true;
   }
@@ -193,6 +192,10 @@ void ControllerCore::Impl::GiveUpOnRoom() {
     // What was behind another that has just been given up may have its turn now.
     if (found == held_.end() || !memory_queue_.is_waiting(id)) continue;
     Held& held = *found->second;
+    if (held.launch == nullptr && HasRoom(id, held)) {
+      Release(id);
+      continue;
+    }
     const absl::Status error = absl::ResourceExhaustedError(
         absl::StrCat(WhyNoRoom(id),
                      ". Nobody has let go of enough for as long as it may wait (--memory-wait): delete arrays, donate "
@@ -216,33 +219,34 @@ void ControllerCore::Impl::RefuseLaunch(Held& held, const absl::Status& error) {
   for (int i = 0; i < frame.outputs_size(); ++i) {
     HoldError(held, ArrayId{frame.outputs(i)}, *launch->program->outputs[i]->sharding, launch->future->status());
   }
-  // What it would have taken is of no use to anybody any more.
-  Session& session = *FindSession(launch->session);
-  for (const auto& [id, memory] : launch->taken) {
-    for (WorkerId worker : launch->placement->workers) held.names.emplace_back(worker, id);
-    if (const auto found = session.arrays.find(id); found != session.arrays.end()) found->second.on_workers = false;
+  DropTaken(*launch);
+}
+
+void ControllerCore::Impl::DropTaken(const PendingLaunch& launch) {
+  Session* session = FindSession(launch.session);
+  if (session == nullptr) return;
+  for (const auto& [id, memory] : launch.taken) {
+    const auto found = session->arrays.find(id);
+    if (found == session->arrays.end() || !std::exchange(found->second.on_workers, false)) continue;
+    for (WorkerId worker : launch.placement->workers) dropped_.emplace_back(worker, id);
   }
 }
 
 void ControllerCore::Impl::RefuseMake(Held& held, const absl::Status& error) {
   const Room& room = *held.room;
-  memory_.Evict(held.memory);
-  absl::Status status = error;
-  if (const auto found = makes_.find(room.array); found != makes_.end()) {
-    const PendingMake make = std::move(found->second);
-    makes_.erase(found);
-    make.future->Fail(error, *out_);
-    status = make.future->status();
-    Ended(held.session, make.load);
-  }
   const bool is_put = std::any_of(held.frames.begin(), held.frames.end(), [](const Held::Frame& frame) {
     return frame.message.has_put() || frame.message.has_receive_host();
   });
   if (!is_put) {
+    const PendingMake make = std::move(makes_.extract(room.array).mapped());
+    memory_.Evict(held.memory);
+    make.future->Fail(error, *out_);
+    Ended(held.session, make.load);
     held.frames.clear();
-    return HoldError(held, room.array, *room.spec->sharding, status);
+    return HoldError(held, room.array, *room.spec->sharding, make.future->status());
   }
-  // Who sends large data has them on the way; their receivers refuse them.
+  // The door has the data, and lets go of them when they are wanted: they are sent to workers that have been told that
+  // they come to nothing. Some may be faster than that, and make a shard: so the workers say how it ends.
   for (Held::Frame& frame : held.frames) {
     if (!frame.message.has_put()) continue;
     proto::ToWorker message;
@@ -253,7 +257,7 @@ void ControllerCore::Impl::RefuseMake(Held& held, const absl::Status& error) {
   }
   proto::ToWorker fail;
   fail.mutable_fail()->set_array(Raw(room.array));
-  *fail.mutable_fail()->mutable_status() = ToProto(status);
+  *fail.mutable_fail()->mutable_status() = ToProto(error);
   for (WorkerId worker : room.placement->workers) {
     held.frames.push_back({worker, cluster_.slot(worker).incarnation, fail});
   }

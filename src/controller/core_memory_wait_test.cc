@@ -345,9 +345,18 @@ TEST_F(CoreMemoryWaitTest, APutAndACopyThatHaveWaitedTooLongFail) {
   Handle(PutArray{Next(), A(4), On({0}), {HostPiece{HostBufferId{7}, {0}, {}, 16, std::nullopt}}});
   const std::vector<uint64_t> waits = {Wait(A(1)), Wait(A(2)), Wait(A(4))};
   Pass(absl::Seconds(62));
-  for (uint64_t wait : waits) EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kResourceExhausted) << Answer(wait);
   EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kPut).size(), 0u);
-  EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kFail).size(), 3u);
+  const auto failed = Sent(kLinkA, proto::ToWorker::kFail);
+  ASSERT_EQ(failed.size(), 3u);
+  // The worker says how it ends.
+  for (const proto::ToWorker& fail : failed) {
+    proto::ToController done;
+    done.mutable_array_done()->set_array(fail.fail().array());
+    *done.mutable_array_done()->mutable_status() = fail.fail().status();
+    done.mutable_array_done()->add_failed_devices(0);
+    Handle(WorkerFrame{kLinkA, done, ""});
+  }
+  for (uint64_t wait : waits) EXPECT_EQ(Answer(wait).code(), absl::StatusCode::kResourceExhausted) << Answer(wait);
   EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kCopy).size(), 0u);
   EXPECT_THAT(out_.wanted, SizeIs(1)) << "so that the door can let go of them";
   EXPECT_EQ(Bytes(), 32);
