@@ -184,6 +184,7 @@ void ControllerCore::Impl::On(CloseSession& e) {
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
+  absl::erase_if(lost_makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.session == e.session; });
   proto::ToWorker message;
   message.mutable_drop_session()->set_session(Raw(e.session));
@@ -405,6 +406,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     Ended(launch->session, launch->load());
   }
   LoseHeld(slot, lost);
+  ForgetLost(slot.id);
   std::vector<ArrayId> makes;
   for (const auto& [id, make] : makes_) makes.push_back(id);
   std::sort(makes.begin(), makes.end());
@@ -420,6 +422,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
         HoldError(*held->second, id, *held->second->spec->sharding, ended.future->status());
       }
       Ended(SessionOf(id), ended.load);
+      KeepLost(id, ended, slot.id);
     } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
       // The makers wait for data that will not come; they report the error like any other.
       proto::ToWorker message;

@@ -248,17 +248,13 @@ void ControllerCore::Impl::On(HostDataArrived& e) {
 void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& done) {
   const ArrayId id{done.array()};
   const auto found = makes_.find(id);
-  if (found == makes_.end()) return;
+  if (found == makes_.end()) return OnLostMake(worker, done);
   const auto reports = found->second.reports.find(worker);
   if (reports == found->second.reports.end()) return;
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
   const absl::Status status = FromProto(done.status());
-  const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
-  for (int32_t device : done.failed_devices()) {
-    if (device < 0 || device >= static_cast<int32_t>(devices.size())) continue;
-    memory_.Evict(found->second.memory, devices[device], DeviceId{Raw(devices[device]) + 1});
-  }
+  EvictFailed(found->second.memory, worker, done);
   future->PartDone(status, *out_);
   if (!future->done()) return;
   future->Expect(now_);

@@ -124,6 +124,13 @@ class ControllerCore::Impl {
     uint64_t held = 0;                                  // while it is held: by what
   };
 
+  // One that has ended with the loss of a worker. The others may have made their shards, which may have other names, or
+  // not: they still say so.
+  struct LostMake {
+    std::map<WorkerId, int> reports;
+    DeviceMemory::Watch memory;
+  };
+
   // Memory for an array that is put or copied.
   struct Room {
     ArrayId array;
@@ -287,6 +294,12 @@ class ControllerCore::Impl {
   // Of arguments that have been checked. RESOURCE_EXHAUSTED where the program could not run beside them, whoever made
   // room.
   absl::Status CheckRoom(Session& session, const LaunchProgram& e, const Program& program);
+  // What was being made on `lost` as well has ended; counts what the others have of it. And the end of that.
+  void KeepLost(ArrayId id, const PendingMake& make, WorkerId lost);
+  void ForgetLost(WorkerId lost);
+  void OnLostMake(WorkerId worker, const proto::ArrayDone& done);
+  // A report about what is made, or was to be: where it failed.
+  void EvictFailed(const DeviceMemory::Watch& memory, WorkerId worker, const proto::ArrayDone& done);
   static DeviceMemory::Need NeedOf(const LaunchProgram& e, const Program& program);
   void CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done);
   // Its outputs are there from now on, what it takes is not.
@@ -360,6 +373,7 @@ class ControllerCore::Impl {
   std::vector<uint64_t> sequential_;                   // held ones that wait for inputs
   TransferTimes transfer_times_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;
+  absl::flat_hash_map<ArrayId, LostMake> lost_makes_;
   absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
   absl::flat_hash_map<uint64_t, PendingQuery> queries_;

@@ -88,6 +88,39 @@ DeviceMemory::Claim ControllerCore::Impl::AliasMemory(Session& session, const Al
   return same ? first : memory_.Alias(shards);
 }
 
+void ControllerCore::Impl::EvictFailed(const DeviceMemory::Watch& memory, WorkerId worker,
+                                       const proto::ArrayDone& done) {
+  const std::vector<DeviceId>& devices = cluster_.slot(worker).devices;
+  for (int32_t device : done.failed_devices()) {
+    if (device < 0 || device >= static_cast<int32_t>(devices.size())) continue;
+    memory_.Evict(memory, devices[device], DeviceId{Raw(devices[device]) + 1});
+  }
+}
+
+void ControllerCore::Impl::KeepLost(ArrayId id, const PendingMake& make, WorkerId lost) {
+  if (make.reports.size() < 2) return;
+  LostMake& kept = lost_makes_[id];
+  kept = {make.reports, make.memory};
+  kept.reports.erase(lost);
+}
+
+void ControllerCore::Impl::ForgetLost(WorkerId lost) {
+  absl::erase_if(lost_makes_, [&](auto& p) {
+    p.second.reports.erase(lost);
+    return p.second.reports.empty();
+  });
+}
+
+void ControllerCore::Impl::OnLostMake(WorkerId worker, const proto::ArrayDone& done) {
+  const auto found = lost_makes_.find(ArrayId{done.array()});
+  if (found == lost_makes_.end()) return;
+  const auto reports = found->second.reports.find(worker);
+  if (reports == found->second.reports.end()) return;
+  EvictFailed(found->second.memory, worker, done);
+  if (--reports->second == 0) found->second.reports.erase(reports);
+  if (found->second.reports.empty()) lost_makes_.erase(found);
+}
+
 DeviceMemory::Need ControllerCore::Impl::NeedOf(const LaunchProgram& e, const Program& program) {
   const auto& donated = program.view->info.donated_parameters();
   return program.memory.NeedOf(std::all_of(donated.begin(), donated.end(), [&e](int32_t i) { return Donates(e, i); }));

@@ -77,7 +77,11 @@ DeviceMemory::Watch::~Watch() {
   if (block_ != nullptr) Unwatch(block_);
 }
 
-bool DeviceMemory::Watch::is_named() const { return block_ != nullptr && block_->claims > 0; }
+bool DeviceMemory::Watch::is_named() const {
+  if (block_ == nullptr) return false;
+  const auto& parts = block_->past_parts;
+  return block_->claims > 0 || std::any_of(parts.begin(), parts.end(), [](const Watch& w) { return w.is_named(); });
+}
 
 void DeviceMemory::Unwatch(Block* block) {
   if (--block->watches == 0 && block->claims == 0) delete block;

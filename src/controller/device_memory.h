@@ -99,7 +99,7 @@ class DeviceMemory {
     }
     ~Watch();
 
-    // Whether anybody has a name for it.
+    // Whether anybody has a name for it, or for a part of it.
     bool is_named() const;
 
    private:
