@@ -161,22 +161,8 @@ void ControllerCore::Impl::LoseHeld(const WorkerSlot& slot, const absl::Status& 
   std::sort(ids.begin(), ids.end());
   for (uint64_t id : ids) {
     Held& held = *held_.find(id)->second;
-    const std::unique_ptr<PendingLaunch> launch = std::move(held.launch);
     memory_queue_.Forget(id);
-    scheduler_.Drop(*launch, now_);
-    launch->future->Fail(lost, *out_);
-    Ended(launch->session, launch->load());
-    // Its other workers hear of it all the same, and that it will not be: what comes later names its outputs.
-    held.launch_frame.mutable_launch()->set_number(++last_launch_);
-    proto::ToWorker abort;
-    abort.mutable_abort_launch()->set_number(last_launch_);
-    *abort.mutable_abort_launch()->mutable_status() = ToProto(lost);
-    for (size_t place = 0; place < launch->told.size(); ++place) {
-      const WorkerId worker = launch->placement->workers[place];
-      if (worker == slot.id) continue;
-      held.frames.push_back({worker, launch->told[place], held.launch_frame});
-      held.frames.push_back({worker, launch->told[place], abort});
-    }
+    RefuseLaunch(held, lost);
     if (held.missing == 0) Release(id);
   }
 }

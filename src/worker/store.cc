@@ -87,7 +87,7 @@ void Store::Forsake(SessionId session, absl::Span<const BufferRef> buffers) {
   for (auto array = arrays_.lower_bound(MakeArrayId(session, 0)); array != end; ++array) {
     for (auto& [shard, buffer] : array->second) {
       if (buffer->failed() || !forsaken.contains(buffer.get())) continue;
-      buffer = Failed(Donated(), buffer->origin_);
+      buffer = Failed(Donated(), /*origin=*/0);
     }
   }
 }
