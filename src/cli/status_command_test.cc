@@ -39,6 +39,7 @@ proto::ClusterStatus Example() {
     session.add_device_bytes()->set_device(i);
     session.mutable_device_bytes(i)->set_bytes(768);
   }
+  session.set_memory_wait("program f needs 3 bytes");
   return status;
 }
 
@@ -54,6 +55,7 @@ TEST(StatusTable, ShowsWhatAnOperatorAsks) {
   EXPECT_THAT(table, HasSubstr("connection reset"));
   EXPECT_THAT(table, HasSubstr("train.py"));
   EXPECT_THAT(table, HasSubstr("1.5 KiB"));
+  EXPECT_THAT(table, HasSubstr("waits for memory: program f needs 3 bytes"));
 }
 
 TEST(StatusTable, LeavesSessionsOutWhereThereAreNone) {
