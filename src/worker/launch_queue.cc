@@ -43,6 +43,7 @@ void LaunchQueue::Launch(const proto::Launch& message) {
 void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
   const std::vector<int>& devices = launch.program->devices;
   launch.parameters = message.arguments_size();
+  for (uint64_t array : message.arguments()) launch.names.push_back(ArrayId{array});
   launch.arguments.reserve(devices.size() * message.arguments_size());
   launch.outputs.reserve(devices.size() * message.outputs_size());
   const std::vector<int>& shards = launch.program->shards;
@@ -79,6 +80,7 @@ void LaunchQueue::Claim(Entry& launch) {
     if (std::find(kept.begin(), kept.end(), parameter) != kept.end()) continue;
     for (size_t device = 0; device < launch.program->devices.size(); ++device) {
       launch.donated.push_back(launch.arguments[device * launch.parameters + parameter]);
+      launch.donated_names.push_back(launch.names[parameter]);
       context_.store.Donate(launch.donated.back());
     }
   }
@@ -328,7 +330,9 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
   }
   if (!status.ok()) {
     if (!launch.claimed && launch.program->state == Program::State::kCompiled) Claim(launch);
-    context_.store.Forsake(launch.session(), launch.donated);
+    for (size_t i = 0; i < launch.donated.size(); ++i) {
+      context_.store.Forsake(launch.donated_names[i], launch.donated[i]);
+    }
   }
   const bool ran = launch.state != Entry::State::kQueued;
   if (ran && launch.program->has_collectives) {

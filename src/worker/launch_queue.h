@@ -91,6 +91,8 @@ class LaunchQueue {
     int parameters = 0;
     std::vector<BufferRef> arguments;          // by device, then parameter; released once the plugin has them
     std::vector<BufferRef> outputs;            // by device, then output
+    std::vector<ArrayId> names;                // of the arguments, by parameter
+    std::vector<ArrayId> donated_names;        // of `donated`
     std::vector<BufferRef> donated;            // of the arguments; known once the program is compiled
     absl::InlinedVector<uint64_t, 2> awaited;  // origins of the arguments that were not computed when it started
     bool claimed = false;                      // `donated` is known

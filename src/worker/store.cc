@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/origin.h"
 
@@ -79,17 +78,20 @@ void Store::Consume(const BufferRef& buffer) {
   Release(*buffer);
 }
 
-void Store::Forsake(SessionId session, absl::Span<const BufferRef> buffers) {
-  if (buffers.empty()) return;
-  absl::flat_hash_set<const Buffer*> forsaken;
-  for (const BufferRef& buffer : buffers) forsaken.insert(buffer.get());
-  const auto end = arrays_.upper_bound(MakeArrayId(session, kMaxPerSession));
-  for (auto array = arrays_.lower_bound(MakeArrayId(session, 0)); array != end; ++array) {
-    for (auto& [shard, buffer] : array->second) {
-      if (buffer->failed() || !forsaken.contains(buffer.get())) continue;
-      buffer = Failed(Donated(), /*origin=*/0);
+void Store::Forsake(ArrayId array, const BufferRef& buffer) {
+  if (buffer->failed()) return;
+  const auto forsake = [&](Shards& shards) {
+    for (auto& [index, named] : shards) {
+      if (named == buffer) named = Failed(Donated(), /*origin=*/0);
     }
+  };
+  if (!buffer->aliased_) {
+    if (Shards* shards = FindAll(array)) forsake(*shards);
+    return;
   }
+  const SessionId session = SessionOf(array);
+  const auto end = arrays_.upper_bound(MakeArrayId(session, kMaxPerSession));
+  for (auto other = arrays_.lower_bound(MakeArrayId(session, 0)); other != end; ++other) forsake(other->second);
 }
 
 void Store::EndRead(const BufferRef& buffer) {
