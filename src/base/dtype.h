@@ -49,6 +49,10 @@ enum class DType : int32_t {
 // numbers that are no type.
 int HostByteWidth(DType type);
 
+// Bytes of so many elements on a device, where those smaller than a byte are packed. What a plugin adds (tiles,
+// padding) is not in it.
+int64_t PackedBytes(DType type, int64_t elements);
+
 // XLA's name ("f32"), or "?" for numbers that are no type.
 absl::string_view Name(DType type);
 

@@ -34,5 +34,17 @@ TEST(DType, NumbersThatAreNoTypeHaveNoWidth) {
   EXPECT_EQ(Name(DType{1000}), "?");
 }
 
+TEST(DType, ElementsSmallerThanAByteArePacked) {
+  EXPECT_EQ(PackedBytes(DType::kF32, 7), 28);
+  EXPECT_EQ(PackedBytes(DType::kPred, 7), 7);
+  EXPECT_EQ(PackedBytes(DType::kC128, 3), 48);
+  EXPECT_EQ(PackedBytes(DType::kS4, 7), 4);
+  EXPECT_EQ(PackedBytes(DType::kU2, 9), 3);
+  EXPECT_EQ(PackedBytes(DType::kS1, 8), 1);
+  EXPECT_EQ(PackedBytes(DType::kF4E2M1FN, 0), 0);
+  EXPECT_EQ(PackedBytes(DType::kC128, int64_t{1} << 56), int64_t{1} << 60);
+  EXPECT_EQ(PackedBytes(DType{1000}, 7), 0);
+}
+
 }  // namespace
 }  // namespace causeway

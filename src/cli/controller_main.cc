@@ -62,6 +62,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.core.expected_workers = flags.workers;
   options.core.scheduling.credits = flags.scheduling.credits;
   options.core.scheduling.ahead = absl::Milliseconds(flags.scheduling.ahead_ms);
+  options.core.memory_wait = absl::Seconds(flags.scheduling.memory_wait_s);
   options.core.scheduling.sequential = flags.scheduling.dispatch == "sequential";
   if (flags.scheduling.policy == "fcfs") options.core.scheduling.policy = Scheduler::Policy::kFirstCome;
   if (flags.programs.collectives == "host") options.core.collectives = Collectives::kHost;

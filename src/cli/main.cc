@@ -1,6 +1,8 @@
 // The `causeway` binary: one program, a subcommand for each part of a cluster.
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -95,6 +97,15 @@ void AddLaunchTime(CLI::App& sub, std::string& spec) {
       ->envname("CAUSEWAY_LAUNCH_TIME");
 }
 
+void AddDeviceMemory(CLI::App& sub, std::optional<int64_t>& bytes) {
+  sub.add_option("--device-memory", bytes,
+                 "What clients' arrays may take on each device, such as 16GiB; 0: no limit (default: as the plugin "
+                 "says, where it does)")
+      ->envname("CAUSEWAY_DEVICE_MEMORY")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
+}
+
 void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
   sub.add_option("--policy", flags.policy,
                  "Whose launch is next where several sessions wait for a device: fair (by device time used, and the "
@@ -118,6 +129,12 @@ void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
                  "(slower, to see what it is worth)")
       ->envname("CAUSEWAY_DISPATCH")
       ->check(CLI::IsMember({"parallel", "sequential"}))
+      ->capture_default_str();
+  sub.add_option("--memory-wait", flags.memory_wait_s,
+                 "Seconds for which what does not fit into a device's memory waits for others to free some, before it "
+                 "is refused; a quarter of that where only its own session can")
+      ->envname("CAUSEWAY_MEMORY_WAIT")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
 }
 
@@ -188,6 +205,7 @@ void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
       ->envname("CAUSEWAY_DEVICES")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  AddDeviceMemory(*sub, flags.device_memory_bytes);
   sub->add_option("--data-address", flags.data_address, "Where other workers' data arrive; port 0: any free one")
       ->envname("CAUSEWAY_DATA_ADDRESS")
       ->capture_default_str();
@@ -223,6 +241,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
       ->envname("CAUSEWAY_PLUGIN")
       ->capture_default_str();
   AddLaunchTime(*sub, flags.launch_time);
+  AddDeviceMemory(*sub, flags.device_memory_bytes);
   sub->add_option("--dir", flags.dir, "Folder for sockets and logs (default: a private one, removed at the end)")
       ->envname("CAUSEWAY_DIR");
   sub->add_flag("--slices", flags.slices, "Give devices a slice_index (their island)")->envname("CAUSEWAY_SLICES");

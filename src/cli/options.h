@@ -4,6 +4,7 @@
 #define CAUSEWAY_CLI_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct SchedulingFlags {
   int credits = 4;
   double ahead_ms = 1;
   std::string dispatch = "parallel";  // or "sequential"
+  double memory_wait_s = 60;
 };
 
 // INVALID_ARGUMENT unless a worker is asked whether it is there before it is given up.
@@ -77,8 +79,9 @@ struct UpFlags {
   int devices = 4;
   std::string client_address = kDefaultClientAddress;
   std::string plugin = "cpu";
-  std::string launch_time;  // empty: launches run
-  std::string dir;          // empty: a private one is made, and removed at the end
+  std::string launch_time;                     // empty: launches run
+  std::optional<int64_t> device_memory_bytes;  // as WorkerOptions
+  std::string dir;                             // empty: a private one is made, and removed at the end
   bool slices = false;
   bool restart = true;
   bool exit_with_stdin = false;

@@ -119,19 +119,23 @@ std::string StatusTable(const proto::ClusterStatus& status) {
                       PrintableUtf8(status.client_address()), Age(status.uptime_ms()));
   for (const auto& island : status.islands()) {
     absl::StrAppend(&out, "\nisland ", PrintableUtf8(island.name()), "\n");
-    absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9s %8s\n", "worker", "state", "devices", "kind",
-                          "memory", "buffers", "pid");
+    absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %10s %10s %9s %8s\n", "worker", "state", "devices",
+                          "kind", "memory", "named", "limit", "buffers", "pid");
     for (const auto& worker : island.workers()) {
       int64_t bytes = 0;
+      int64_t named = 0;
+      int64_t limit = 0;
       int64_t buffers = 0;
       for (const auto& device : worker.devices()) {
         bytes = SaturatingAdd(bytes, device.bytes());
+        named = SaturatingAdd(named, device.named_bytes());
+        limit = SaturatingAdd(limit, device.limit_bytes());
         buffers = SaturatingAdd(buffers, device.buffers());
       }
-      absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %9d %8d\n", PrintableUtf8(worker.name()),
+      absl::StrAppendFormat(&out, "  %-20s %-6s %-10s %-14s %10s %10s %10s %9d %8d\n", PrintableUtf8(worker.name()),
                             worker.alive() ? "up" : "LOST", DeviceRange(worker),
                             worker.devices().empty() ? "" : PrintableUtf8(worker.devices(0).kind()), Bytes(bytes),
-                            buffers, worker.pid());
+                            Bytes(named), limit == 0 ? "none" : Bytes(limit), buffers, worker.pid());
       if (absl::EndsWith(worker.plugin(), kTimedMark)) {
         absl::StrAppend(&out, "    timed: nothing is computed, results are zeros\n");
       }
@@ -142,10 +146,15 @@ std::string StatusTable(const proto::ClusterStatus& status) {
   absl::StrAppendFormat(&out, "\n%-8s %-20s %-24s %10s %8s %10s %9s %9s %7s  %s\n", "session", "name", "peer", "age",
                         "arrays", "memory", "programs", "launches", "weight", "devices");
   for (const auto& session : status.sessions()) {
+    int64_t bytes = 0;
+    for (const auto& device : session.device_bytes()) bytes = SaturatingAdd(bytes, device.bytes());
     absl::StrAppendFormat(&out, "%-8d %-20s %-24s %10s %8d %10s %9d %9d %7g  %s\n", session.session(),
                           PrintableUtf8(session.name()), PrintableUtf8(session.peer()), Age(session.age_ms()),
-                          session.arrays(), Bytes(session.array_bytes()), session.programs(), session.launches(),
-                          session.weight(), Slice(session));
+                          session.arrays(), Bytes(bytes), session.programs(), session.launches(), session.weight(),
+                          Slice(session));
+    if (!session.memory_wait().empty()) {
+      absl::StrAppend(&out, "    waits for memory: ", PrintableUtf8(session.memory_wait()), "\n");
+    }
   }
   return out;
 }

@@ -25,6 +25,8 @@ proto::ClusterStatus Example() {
     device.set_device(i);
     device.set_kind("cpu");
     device.set_bytes(3 << 20);
+    device.set_named_bytes(2 << 20);
+    device.set_limit_bytes(int64_t{8} << 30);
     device.set_buffers(5);
   }
   auto& lost = *island.add_workers();
@@ -33,10 +35,14 @@ proto::ClusterStatus Example() {
   auto& session = *status.add_sessions();
   session.set_session(9);
   session.set_name("train.py");
-  session.set_array_bytes(1536);
   session.set_devices("0-3, 6");
   session.set_weight(2.5);
   session.set_cap(1);
+  for (int i = 0; i < 2; ++i) {
+    session.add_device_bytes()->set_device(i);
+    session.mutable_device_bytes(i)->set_bytes(768);
+  }
+  session.set_memory_wait("program f needs 3 bytes");
   return status;
 }
 
@@ -46,10 +52,13 @@ TEST(StatusTable, ShowsWhatAnOperatorAsks) {
   EXPECT_THAT(table, HasSubstr("host0"));
   EXPECT_THAT(table, HasSubstr("0-1"));
   EXPECT_THAT(table, HasSubstr("6.0 MiB"));
+  EXPECT_THAT(table, HasSubstr("4.0 MiB"));
+  EXPECT_THAT(table, HasSubstr("16.0 GiB"));
   EXPECT_THAT(table, HasSubstr("LOST"));
   EXPECT_THAT(table, HasSubstr("connection reset"));
   EXPECT_THAT(table, HasSubstr("train.py"));
   EXPECT_THAT(table, HasSubstr("1.5 KiB"));
+  EXPECT_THAT(table, HasSubstr("waits for memory: program f needs 3 bytes"));
 }
 
 TEST(StatusTable, ShowsWhatASessionWished) {
@@ -82,6 +91,7 @@ TEST(StatusJson, HasEveryFieldAndNumbersAreNumbers) {
   EXPECT_EQ(json["pending"]["fetches"], 0);
   EXPECT_EQ(json["sessions"][0]["weight"], 2.5);
   EXPECT_EQ(json["sessions"][0]["devices"], "0-3, 6");
+  EXPECT_EQ(json["sessions"][0]["device_bytes"][1]["bytes"], 768);
 }
 
 TEST(QueryStatus, SaysWhatToDoWhenNobodyListens) {

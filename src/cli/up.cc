@@ -106,7 +106,9 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
                                         "--client-timeout",
                                         absl::StrCat(flags.timeouts.client_timeout_s),
                                         "--ahead",
-                                        absl::StrCat(flags.scheduling.ahead_ms)};
+                                        absl::StrCat(flags.scheduling.ahead_ms),
+                                        "--memory-wait",
+                                        absl::StrCat(flags.scheduling.memory_wait_s)};
   if (flags.slices) arguments.push_back("--slices");
   const std::pair<const char*, int64_t> limits[] = {
       {"--launches-in-flight", flags.pressure.launches_in_flight},
@@ -160,6 +162,9 @@ class Up {
         if (!flags_.launch_time.empty()) {
           worker.push_back("--launch-time");
           worker.push_back(flags_.launch_time);
+        }
+        if (flags_.device_memory_bytes.has_value()) {
+          worker.insert(worker.end(), {"--device-memory", absl::StrCat(*flags_.device_memory_bytes)});
         }
         RETURN_IF_ERROR(Add("worker " + name, std::move(worker), absl::StrCat(dir_, "/", name, ".log")));
       }

@@ -139,6 +139,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   shell.island = options.island;
   shell.token = options.token;
   if (options.nodes > 1) shell.group = options.group;
+  shell.device_memory_bytes = options.device_memory_bytes;
   shell.data_address = plane->listen_address();
   shell.on_identity = [&plane](WorkerId self) { plane->SetSelf(PeerOf(self)); };
   shell.start_anew = StartAnew;

@@ -2,6 +2,8 @@
 #ifndef CAUSEWAY_CLI_WORKER_MAIN_H_
 #define CAUSEWAY_CLI_WORKER_MAIN_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -14,7 +16,8 @@ struct WorkerOptions {
   std::string name;  // empty: the host's name
   std::string island = "island0";
   std::string plugin = "cpu";
-  int devices = 0;  // to make, where the plugin can make any number; 0: all that it finds
+  int devices = 0;                             // to make, where the plugin can make any number; 0: all that it finds
+  std::optional<int64_t> device_memory_bytes;  // of each; empty: as the plugin says; 0: no limit
   std::string data_address = kDefaultDataAddress;
   std::string token;
   // What launches take instead of running, as timed/launch_times.h says; empty: they run.

@@ -75,6 +75,16 @@ absl::StatusOr<WorkerSlot*> Cluster::Join(const proto::Hello& hello, LinkId link
   return &slot;
 }
 
+DeviceRanges RangesOf(std::vector<DeviceId> devices) {
+  std::sort(devices.begin(), devices.end());
+  DeviceRanges ranges;
+  for (DeviceId device : devices) {
+    if (ranges.empty() || ranges.back().second != Raw(device)) ranges.emplace_back(Raw(device), Raw(device));
+    ranges.back().second = Raw(device) + 1;
+  }
+  return ranges;
+}
+
 int Placement::IndexOf(WorkerId worker) const {
   const auto found = std::lower_bound(by_id.begin(), by_id.end(), worker,
                                       [this](int place, WorkerId wanted) { return workers[place] < wanted; });
@@ -134,7 +144,7 @@ std::shared_ptr<const Placement> Cluster::PlacementOf(const std::vector<DeviceId
   std::weak_ptr<const Placement>& entry = placements_[devices];
   std::shared_ptr<const Placement> placement = entry.lock();
   if (placement == nullptr) {
-    Placement made{devices, WorkersOf(devices), {}};
+    Placement made{devices, WorkersOf(devices), {}, RangesOf(devices)};
     made.by_id.resize(made.workers.size());
     std::iota(made.by_id.begin(), made.by_id.end(), 0);
     std::sort(made.by_id.begin(), made.by_id.end(),

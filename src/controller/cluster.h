@@ -44,6 +44,12 @@ struct WorkerSlot {
   std::string Describe() const;
 };
 
+// Device numbers, [first, last).
+using DeviceRanges = absl::InlinedVector<std::pair<int32_t, int32_t>, 1>;
+
+// Distinct devices as the fewest ranges, ascending.
+DeviceRanges RangesOf(std::vector<DeviceId> devices);
+
 // Devices in some order, with the workers that own them. Equal ones are the same object, so that a launch compares
 // pointers where its arguments' devices are to be its own, and nothing walks over devices to find their workers.
 struct Placement {
@@ -53,6 +59,7 @@ struct Placement {
   std::vector<DeviceId> devices;
   absl::InlinedVector<WorkerId, 2> workers;  // each once, in the order of their first devices
   absl::InlinedVector<int, 2> by_id;         // places in `workers`, by ascending WorkerId
+  DeviceRanges ranges;                       // the same devices
 };
 
 class Cluster {

@@ -124,6 +124,7 @@ void ControllerCore::SetClientAddress(std::string address) { impl_->client_addre
 bool ControllerCore::traced() const { return impl_->trace_.on(); }
 
 void ControllerCore::Handled(int kind, absl::Time start, absl::Time end) { impl_->trace_.Handled(kind, start, end); }
+DeviceMemory::Use ControllerCore::MemoryOf(DeviceId device) const { return impl_->MemoryOf(device); }
 
 ControllerCounts ControllerCore::Counts() const { return impl_->Counts(); }
 
@@ -135,7 +136,9 @@ ControllerCore::Impl::Impl(ControllerOptions options)
       cache_(options_.program_cache_bytes),
       scheduler_(options_.scheduling),
       started_(absl::InfinitePast()),
-      next_ping_(absl::InfinitePast()) {}
+      next_ping_(absl::InfinitePast()) {
+  scheduler_.SetGate([this](Scheduler::Item& item) { return HasRoom(static_cast<PendingLaunch&>(item)); });
+}
 
 Session* ControllerCore::Impl::FindSession(SessionId id) {
   const auto found = sessions_.find(id);
@@ -176,26 +179,32 @@ void ControllerCore::Impl::On(OpenSession& e) {
   absl::Status good = CheckWishes(e.wishes);
   if (good.ok()) good = slices_.Take(e.request.session, e.name, e.wishes, SliceWorkers()).status();
   if (!good.ok()) return out_->ReplyDone(e.request, good);
+  SetMemoryLimits();
   auto session = std::make_unique<Session>(options_.limits);
   session->id = e.request.session;
   session->wishes = std::move(e.wishes);
   session->name = std::move(e.name);
   session->peer = std::move(e.peer);
   session->opened = now_;
+  session->memory = &memory_.OpenSession(session->id, session->name, session->wishes.memory_bytes);
   scheduler_.OpenSession(session->id, session->wishes.weight, session->wishes.cap);
   sessions_[e.request.session] = std::move(session);
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
 void ControllerCore::Impl::On(CloseSession& e) {
-  if (sessions_.erase(e.session) == 0) return;
+  if (!sessions_.contains(e.session)) return;
   slices_.Release(e.session);
   scheduler_.CloseSession(e.session);
+  memory_queue_.CloseSession(e.session);
   absl::erase_if(held_, [&](const auto& p) { return p.second->session == e.session; });
+  sessions_.erase(e.session);
+  memory_.CloseSession(e.session);
   absl::erase_if(compiles_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(fetches_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(queries_, [&](const auto& p) { return p.second.request.session == e.session; });
   absl::erase_if(makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
+  absl::erase_if(lost_makes_, [&](const auto& p) { return SessionOf(p.first) == e.session; });
   absl::erase_if(host_data_wanted_, [&](const auto& p) { return p.second.session == e.session; });
   proto::ToWorker message;
   message.mutable_drop_session()->set_session(Raw(e.session));
@@ -231,7 +240,9 @@ void ControllerCore::Impl::Ended(SessionId id, const Load::Item& item) {
 }
 
 void ControllerCore::Impl::TellThrottled(Session& session) {
-  if (session.load.is_over() == session.throttled) return;
+  // Only its client can say what it needs no more: that is read while something waits for memory.
+  const bool patient = !memory_queue_.empty() && memory_queue_.FirstOf(session.id) != 0;
+  if ((patient ? session.load.is_far_over() : session.load.is_over()) == session.throttled) return;
   session.throttled = !session.throttled;
   out_->Throttle(session.id, session.throttled);
 }
@@ -325,6 +336,7 @@ void ControllerCore::Impl::OnHello(const WorkerFrame& e) {
   absl::StatusOr<WorkerSlot*> joined = cluster_.Join(hello, e.link, now_);
   if (!joined.ok()) return refuse(joined.status());
   const WorkerSlot& slot = **joined;
+  SetMemoryLimits();
   const uint64_t data_key = cluster_.NewKey();
   proto::ToWorker message;
   proto::Welcome& welcome = *message.mutable_welcome();
@@ -442,16 +454,25 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
     Ended(launch->session, launch->load());
   }
   LoseHeld(slot, lost);
+  ForgetLost(slot.id);
   std::vector<ArrayId> makes;
   for (const auto& [id, make] : makes_) makes.push_back(id);
   std::sort(makes.begin(), makes.end());
   for (ArrayId id : makes) {
     PendingMake& make = makes_[id];
-    if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) FailMakers(id, slot, lost);
     if (make.reports.contains(slot.id)) {
       const PendingMake ended = std::move(makes_.extract(id).mapped());
       ended.future->Fail(lost, *out_);
+      if (const auto held = held_.find(ended.held); held != held_.end()) {
+        // Those who were to send would wait for ever for one who has never heard of it.
+        held->second->frames.clear();
+        memory_.Evict(held->second->memory);
+        HoldError(*held->second, id, *held->second->spec->sharding, ended.future->status());
+      }
       Ended(SessionOf(id), ended.load);
+      KeepLost(id, ended, slot.id);
+    } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
+      FailMakers(id, slot, lost);
     }
   }
   const auto take = [&](auto& pending) {
@@ -490,12 +511,19 @@ void ControllerCore::Impl::FailMakers(ArrayId id, const WorkerSlot& sender, cons
 void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status& lost) {
   // Who waits for one of them and for something else that goes on elsewhere need not wait any longer.
   std::vector<std::pair<std::shared_ptr<Wait>, absl::Status>> waits;
+  std::vector<std::pair<WorkerId, ArrayId>> dropped;
   for (auto& [session_id, session] : sessions_) {
     for (auto& [id, array] : session->arrays) {
       if (!array.on_workers) continue;
       const auto& workers = array.placement->workers;
       if (std::find(workers.begin(), workers.end(), slot.id) == workers.end()) continue;
-      array.on_workers = workers.size() > 1;
+      Evict(array.memory, slot.id);
+      // Nobody can use what is left of it.
+      if (!DropHeld(*session, id, array)) {
+        for (WorkerId worker : workers) dropped.emplace_back(worker, id);
+      }
+      array.on_workers = false;
+      array.memory = {};
       if (array.deleted) continue;
       array.error.Update(WithOrigin(lost, array.LendPendingOrigin()));
       for (const std::shared_ptr<Future>& future : array.futures) {
@@ -506,6 +534,7 @@ void ControllerCore::Impl::LoseArrays(const WorkerSlot& slot, const absl::Status
       }
     }
   }
+  DropNames(std::move(dropped));
   // The order in which clients are told must not depend on where a table keeps its entries.
   std::sort(waits.begin(), waits.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first->request.session, a.first->request.ticket) <
@@ -536,6 +565,7 @@ void ControllerCore::Impl::On(Tick&) {
   for (const KeyValues::Reply& reply : key_values_.Expire(now_)) Answer(reply);
   trace_.OnTick(cluster_, now_, *out_);
   LookAgain();
+  GiveUpOnRoom();
   for (WorkerSlot& slot : cluster_.slots()) {
     if (slot.alive && now_ - slot.last_heard > options_.heartbeat_timeout) {
       Lose(slot,
@@ -612,6 +642,10 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     if (view.local_index < accounts.device_buffers_size())
       device.set_buffers(accounts.device_buffers(view.local_index));
     device.set_launches_in_flight(in_flight[view.id]);
+    const DeviceMemory::Use memory = memory_.Of(view.id);
+    device.set_named_bytes(memory.bytes + memory.elsewhere);
+    device.set_limit_bytes(view.device.memory_bytes());
+    device.set_peak_bytes(memory.peak);
     const Scheduler::DeviceUse use = scheduler_.OfDevice(view.id);
     device.set_busy_us(absl::ToInt64Microseconds(use.busy));
     device.set_credits_in_flight(use.in_flight);
@@ -637,11 +671,18 @@ proto::ClusterStatus ControllerCore::Impl::Status(absl::Time now) const {
     out.set_in_flight(session->load.items());
     out.set_held_back(session->throttled);
     const absl::Span<const DeviceId> slice = slices_.Of(session->id);
-    out.set_devices(DeviceRanges(slice));
+    out.set_devices(DescribeDevices(slice));
     out.set_device_count(static_cast<int64_t>(slice.size()));
     out.set_cap(session->wishes.cap);
     out.set_memory_cap_bytes(session->wishes.memory_bytes);
     out.set_exclusive(session->wishes.exclusive);
+    for (int i = 0; i < memory_.devices(); ++i) {
+      const int64_t on_device = session->memory->On(DeviceId{i});
+      if (on_device == 0) continue;
+      out.add_device_bytes()->set_device(i);
+      out.mutable_device_bytes()->rbegin()->set_bytes(on_device);
+    }
+    if (const uint64_t id = memory_queue_.FirstOf(session->id); id != 0) out.set_memory_wait(WhyNoRoom(id));
     const Scheduler::SessionUse use = scheduler_.OfSession(session->id, now);
     out.set_weight(use.weight);
     out.set_device_us(absl::ToInt64Microseconds(use.busy));
@@ -706,9 +747,14 @@ ControllerCounts ControllerCore::Impl::Counts() const {
                           .traces = trace_.busy() ? 1 : 0};
   counts.held = static_cast<int64_t>(held_.size());
   counts.credits = scheduler_.in_flight();
+  counts.memory_waits = static_cast<int64_t>(memory_queue_.orders().size());
   for (const auto& [id, session] : sessions_) {
     counts.arrays += static_cast<int64_t>(session->arrays.size());
     counts.programs += static_cast<int64_t>(session->programs.size());
+  }
+  for (int i = 0; i < memory_.devices(); ++i) {
+    const DeviceMemory::Use use = memory_.Of(DeviceId{i});
+    counts.named_bytes += use.bytes + use.elsewhere;
   }
   return counts;
 }

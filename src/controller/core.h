@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "controller/device_memory.h"
 #include "controller/device_view.h"
 #include "controller/events.h"
 #include "controller/load.h"
@@ -38,6 +39,7 @@ struct ControllerOptions {
 
   Scheduler::Options scheduling;
   Collectives collectives = Collectives::kAuto;
+  absl::Duration memory_wait = absl::Seconds(60);    // for device memory, before RESOURCE_EXHAUSTED
   int64_t program_cache_bytes = int64_t{256} << 20;  // of compiled programs in memory
   bool program_store = false;                        // LookUpProgram and KeepProgram reach further ones
 
@@ -52,6 +54,7 @@ struct ControllerCounts {
   int64_t sessions = 0;
   int64_t arrays = 0;
   int64_t programs = 0;
+  int64_t named_bytes = 0;  // on all devices
   // Answers that are awaited from workers, or host data from the door.
   int64_t launches = 0;
   int64_t makes = 0;
@@ -62,7 +65,8 @@ struct ControllerCounts {
   int64_t traces = 0;
   // Accepted, and told to no worker yet: launches that wait for their turn, and whatever names their outputs.
   int64_t held = 0;
-  int64_t credits = 0;  // given out
+  int64_t credits = 0;       // given out
+  int64_t memory_waits = 0;  // of the held ones, those that wait for device memory
 };
 
 class ControllerCore {
@@ -103,6 +107,9 @@ class ControllerCore {
   // What tools are shown; `address` is where clients connect, once that is known.
   proto::ClusterStatus Status(absl::Time now) const;
   void SetClientAddress(std::string address);
+
+  // Who has how much of a device's memory. Valid until the next event.
+  DeviceMemory::Use MemoryOf(DeviceId device) const;
 
   ControllerCounts Counts() const;
 

@@ -21,6 +21,15 @@ constexpr size_t kMaxArraysPerSession = 16 << 20;
 // Clients know arrays by the numbers they gave them.
 std::string Describe(ArrayId id) { return absl::StrCat("array ", Raw(id) & kMaxPerSession); }
 
+ArraySpec CopyOf(const ArraySpec& source, const CopyArrays& e) {
+  ArraySpec copy = source;
+  const Sharding& from = *source.sharding;
+  copy.sharding = std::make_shared<const Sharding>(
+      from.OnDevices(e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
+  copy.layout.clear();
+  return copy;
+}
+
 }  // namespace
 
 const Array* ControllerCore::Impl::FindArray(ArrayId id) const {
@@ -93,7 +102,7 @@ absl::Status ControllerCore::Impl::CheckDevices(const Session& session, const st
     }
     if (!std::binary_search(slice.begin(), slice.end(), device)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("device ", Raw(device), " is not in this session's slice (", DeviceRanges(slice), ")"));
+          absl::StrCat("device ", Raw(device), " is not in this session's slice (", DescribeDevices(slice), ")"));
     }
     if (!seen.insert(device).second) {
       return absl::InvalidArgumentError(absl::StrCat("device ", Raw(device), " is named twice"));
@@ -132,9 +141,19 @@ ControllerCore::Impl::PendingMake& ControllerCore::Impl::StartMake(Session& sess
   array.on_workers = true;
   array.placement = cluster_.PlacementOf(array.spec->sharding->devices());
   array.futures = {std::make_shared<Future>(parts, request, *out_)};
+  const DeviceMemory::Space space = SpaceOf(*array.spec->sharding);
+  if (holding_ == 0) {
+    array.memory = memory_.Add(*session.memory, array.placement, ShardBytes(*array.spec), space);
+  } else {
+    array.memory = memory_.Plan(*session.memory, array.placement, ShardBytes(*array.spec), space);
+    array.maker = holding_;
+    Held& held = *held_.find(holding_)->second;
+    held.memory = array.memory;
+    held.spec = array.spec;
+  }
   array.futures.front()->SetMake();
   PendingMake& make = makes_[id];
-  make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load};
+  make = PendingMake{array.futures.front(), std::move(reports), std::move(senders), load, array.memory};
   Began(session, load);
   return make;
 }
@@ -157,7 +176,7 @@ void ControllerCore::Impl::On(PutArray& e) {
     if (std::find(given.begin(), given.end(), false) != given.end()) {
       return absl::InvalidArgumentError("the host data do not cover every shard");
     }
-    return absl::OkStatus();
+    return CheckRoom(session, e.array, *e.spec);
   };
   absl::Status ok = check();
   absl::StatusOr<Array*> array = ok.ok() ? Add(session, e.array, e.spec) : ok;
@@ -166,6 +185,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   std::map<WorkerId, int> reports;
   Load::Item load;
   const Sharding& sharding = *e.spec->sharding;
+  BeginHold(session, {}, RoomFor(session, e.array, e.spec));
   for (HostPiece& piece : e.pieces) {
     if (piece.shards.empty()) continue;
     proto::Put base;
@@ -204,11 +224,16 @@ void ControllerCore::Impl::On(PutArray& e) {
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
       if (in_frame) host_data_wanted_[stream] = {session.id, worker};
       Send(worker, message);
-      out_->WantHostData(session.id, piece.buffer, worker, stream, piece.total_bytes, in_frame,
-                         worker == workers.back());
+      const Want want{piece.buffer, worker, stream, piece.total_bytes, in_frame, worker == workers.back()};
+      if (holding_ != 0) {
+        held_.find(holding_)->second->wants.push_back(want);
+      } else {
+        AskFor(session.id, want);
+      }
     }
   }
   StartMake(session, e.request, e.array, **array, std::move(reports), {}, load);
+  EndHold();
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
@@ -228,12 +253,14 @@ void ControllerCore::Impl::On(HostDataArrived& e) {
 void ControllerCore::Impl::OnArrayDone(WorkerId worker, const proto::ArrayDone& done) {
   const ArrayId id{done.array()};
   const auto found = makes_.find(id);
-  if (found == makes_.end()) return;
+  if (found == makes_.end()) return OnLostMake(worker, done);
   const auto reports = found->second.reports.find(worker);
   if (reports == found->second.reports.end()) return;
   if (--reports->second == 0) found->second.reports.erase(reports);
   const std::shared_ptr<Future> future = found->second.future;
-  future->PartDone(FromProto(done.status()), *out_);
+  const absl::Status status = FromProto(done.status());
+  EvictFailed(found->second.memory, worker, done);
+  future->PartDone(status, *out_);
   if (!future->done()) return;
   future->Expect(now_);
   if (found->second.began != absl::InfiniteFuture() && future->status().ok()) {
@@ -268,7 +295,6 @@ void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& reques
   make.held = holding_;
   if (holding_ == 0) return ExpectMake(target);
   held_.find(holding_)->second->makes.push_back(target);
-  array.maker = holding_;
 }
 
 void ControllerCore::Impl::On(CopyArrays& e) {
@@ -277,7 +303,8 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     if (e.sources.size() != e.targets.size())
       return absl::InvalidArgumentError("as many targets as sources are needed");
     if (!e.devices.empty()) RETURN_IF_ERROR(CheckDevices(session, e.devices));
-    for (ArrayId source : e.sources) {
+    for (size_t i = 0; i < e.sources.size(); ++i) {
+      const ArrayId source = e.sources[i];
       ASSIGN_OR_RETURN(const Array* array, Usable(session, source));
       if (array->spec == nullptr) {
         if (!array->KnownError().ok()) continue;
@@ -288,6 +315,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
         return absl::InvalidArgumentError(absl::StrCat(Describe(source), " has ", array->spec->sharding->num_shards(),
                                                        " shards, ", e.devices.size(), " devices are named"));
       }
+      if (array->KnownError().ok()) RETURN_IF_ERROR(CheckRoom(session, e.targets[i], CopyOf(*array->spec, e)));
     }
     return CheckNames(session, e.targets);
   };
@@ -298,12 +326,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
     std::shared_ptr<const ArraySpec> spec = source.spec;
     absl::Status error = source.KnownError();
     if (spec != nullptr) {
-      const Sharding& from = *spec->sharding;
-      auto moved = std::make_shared<ArraySpec>(*spec);
-      moved->sharding = std::make_shared<const Sharding>(
-          from.OnDevices(e.devices.empty() ? from.devices() : e.devices, e.memory_kind.value_or(from.memory_kind())));
-      moved->layout.clear();
-      spec = std::move(moved);
+      spec = std::make_shared<const ArraySpec>(CopyOf(*spec, e));
     }
     absl::StatusOr<Array*> target = Add(session, e.targets[i], spec);
     if (!target.ok()) return Refuse(session, e.request, e.targets, target.status());
@@ -312,7 +335,7 @@ void ControllerCore::Impl::On(CopyArrays& e) {
       (*target)->error = error;
       continue;
     }
-    BeginHold(session, {e.sources[i]});
+    BeginHold(session, {e.sources[i]}, RoomFor(session, e.targets[i], spec));
     RunPlan(
         session, e.request, source, e.targets[i], **target,
         PlanCopy(e.sources[i], *source.spec, e.targets[i], *spec->sharding, cluster_, [this] { return NextStream(); }));
@@ -336,6 +359,9 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
         return absl::InvalidArgumentError("a launch's status cannot be resharded");
       }
       RETURN_IF_ERROR(e.shardings[i]->CheckRank(array->spec->dims));
+      ArraySpec spec = *array->spec;
+      spec.sharding = e.shardings[i];
+      if (array->KnownError().ok()) RETURN_IF_ERROR(CheckRoom(session, e.targets[i], spec));
       for (const Sharding* sharding : {array->spec->sharding.get(), e.shardings[i].get()}) {
         if (sharding->placed()) continue;
         return absl::UnimplementedError(
@@ -362,7 +388,7 @@ void ControllerCore::Impl::On(ReshardArrays& e) {
       (*target)->error = error;
       continue;
     }
-    BeginHold(session, {e.sources[i]});
+    BeginHold(session, {e.sources[i]}, RoomFor(session, e.targets[i], spec));
     RunPlan(session, e.request, source, e.targets[i], **target,
             PlanReshard(e.sources[i], *source.spec, e.targets[i], *e.shardings[i], cluster_,
                         [this] { return NextStream(); }));
@@ -435,6 +461,7 @@ void ControllerCore::Impl::On(AliasShards& e) {
     if (!(*array)->error.ok()) continue;
     (*array)->on_workers = true;
     (*array)->placement = cluster_.PlacementOf(target.spec->sharding->devices());
+    (*array)->memory = AliasMemory(session, target);
     for (int i = 0; i < static_cast<int>(target.sources.size()); ++i) {
       const WorkerId worker = cluster_.Find(target.spec->sharding->devices()[i])->worker;
       proto::Alias::Entry& entry = *messages[worker].mutable_alias()->add_entries();
@@ -512,6 +539,7 @@ absl::Status ControllerCore::Impl::Delete(Session& session, const std::vector<Ar
     }
     array.on_workers = false;
     array.deleted = true;
+    array.memory = {};
   }
   DropNames(std::move(dropped));
   if (unknown.empty()) return absl::OkStatus();

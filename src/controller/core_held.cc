@@ -34,9 +34,10 @@ void ControllerCore::Impl::AddUser(absl::InlinedVector<uint64_t, 1>& users, uint
   users.push_back(id);
 }
 
-uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<ArrayId>& reads) {
+uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<ArrayId>& reads,
+                                         std::optional<Room> room) {
   const bool sequential = options_.scheduling.sequential;
-  if (held_.empty() && !sequential) return 0;
+  if (held_.empty() && !sequential && !room) return 0;
   const uint64_t id = ++last_held_;
   auto held = std::make_unique<Held>();
   held->session = session.id;
@@ -53,30 +54,42 @@ uint64_t ControllerCore::Impl::BeginHold(Session& session, const std::vector<Arr
     ++held->missing;
     sequential_.push_back(id);
   }
-  if (held->missing == 0) return 0;
-  held_.emplace(id, std::move(held));
+  if (held->missing == 0 && (!room || memory_queue_.Admits(AskOf(session, id, *room), now_))) return 0;
+  held->room = std::move(room);
   for (ArrayId array : reads) {
-    if (const auto found = session.arrays.find(array); found != session.arrays.end()) AddUser(found->second.users, id);
+    const auto found = session.arrays.find(array);
+    if (found == session.arrays.end()) continue;
+    AddUser(found->second.users, id);
+    held->reads.push_back(found->second.memory);
   }
+  held_.emplace(id, std::move(held));
   return holding_ = id;
 }
 
 void ControllerCore::Impl::EndHold() { holding_ = 0; }
 
 void ControllerCore::Impl::Schedule() {
-  scheduler_.Run(now_, [this](Scheduler::Item& item) { HandOver(static_cast<PendingLaunch&>(item)); });
+  do {
+    if (memory_.TakeFreed() && !memory_queue_.empty()) LookForRoom();
+    scheduler_.Run(now_, [this](Scheduler::Item& item) { HandOver(static_cast<PendingLaunch&>(item)); });
+  } while (memory_.has_freed() && !memory_queue_.empty());
+  for (SessionId id : memory_queue_.TakeChanged()) {
+    if (Session* session = FindSession(id)) TellThrottled(*session);
+  }
   if (!dropped_.empty()) DropNames(std::exchange(dropped_, {}));
 }
 
 void ControllerCore::Impl::LookAgain() {
   scheduler_.LookAgain();
   if (!sequential_.empty()) ReleaseSequential();
+  if (!memory_queue_.empty()) LookForRoom();
 }
 
 void ControllerCore::Impl::HandOver(PendingLaunch& launch) {
   const LaunchNumber number{++last_launch_};
   launch.number = number;
   if (trace_.on()) trace_.HandedOver(launch.order, number, now_);
+  TakeMemory(launch);
   const bool fresh = fresh_.get() == &launch;
   Held* const held = fresh ? nullptr : held_.find(launch.order)->second.get();
   proto::ToWorker& frame = fresh ? launch_frame_ : held->launch_frame;
@@ -103,7 +116,7 @@ void ControllerCore::Impl::Release(uint64_t id) {
       if (PendingLaunch* launch = found->second->launch.get()) {
         launch->missing = 0;
         scheduler_.Release(*launch);
-      } else {
+      } else if (HasRoom(next, *found->second)) {
         told.push_back(next);
       }
     }
@@ -113,33 +126,15 @@ void ControllerCore::Impl::Release(uint64_t id) {
 void ControllerCore::Impl::SendHeld(Held& held) {
   const SessionId acting = std::exchange(acting_, held.session);
   const uint64_t holding = std::exchange(holding_, 0);
-  DropLostReceivers(held);
   for (const Held::Frame& frame : held.frames) {
     if (cluster_.slot(frame.worker).incarnation == frame.incarnation) Send(frame.worker, frame.message);
   }
+  memory_.Commit({held.memory});
+  for (const Want& want : held.wants) AskFor(held.session, want);
   for (ArrayId array : held.makes) ExpectMake(array);
   dropped_.insert(dropped_.end(), held.names.begin(), held.names.end());
   acting_ = acting;
   holding_ = holding;
-}
-
-void ControllerCore::Impl::DropLostReceivers(Held& held) {
-  std::vector<WorkerId> lost;
-  for (const Held::Frame& frame : held.frames) {
-    const WorkerSlot& slot = cluster_.slot(frame.worker);
-    if (!slot.alive || slot.incarnation != frame.incarnation) lost.push_back(frame.worker);
-  }
-  if (lost.empty()) return;
-  for (Held::Frame& frame : held.frames) {
-    if (!frame.message.has_copy()) continue;
-    auto& parts = *frame.message.mutable_copy()->mutable_parts();
-    parts.erase(std::remove_if(parts.begin(), parts.end(),
-                               [&lost](const proto::Copy::Part& part) {
-                                 return std::find(lost.begin(), lost.end(), WorkerId{part.target_worker()}) !=
-                                        lost.end();
-                               }),
-                parts.end());
-  }
 }
 
 void ControllerCore::Impl::ExpectMake(ArrayId id) {
@@ -158,26 +153,17 @@ void ControllerCore::Impl::ExpectMake(ArrayId id) {
 void ControllerCore::Impl::LoseHeld(const WorkerSlot& slot, const absl::Status& lost) {
   std::vector<uint64_t> ids;
   for (const auto& [id, held] : held_) {
-    if (held->launch != nullptr && held->launch->WaitsFor(slot.id)) ids.push_back(id);
+    // What it reads may have no other name any more.
+    for (const DeviceMemory::Claim& claim : held->reads) Evict(claim, slot.id);
+    if (held->launch == nullptr) continue;
+    for (const DeviceMemory::Claim& claim : held->launch->arguments) Evict(claim, slot.id);
+    if (held->launch->WaitsFor(slot.id)) ids.push_back(id);
   }
   std::sort(ids.begin(), ids.end());
   for (uint64_t id : ids) {
     Held& held = *held_.find(id)->second;
-    const std::unique_ptr<PendingLaunch> launch = std::move(held.launch);
-    scheduler_.Drop(*launch, now_);
-    launch->future->Fail(lost, *out_);
-    Ended(launch->session, launch->load());
-    // Its other workers hear of it all the same, and that it will not be: what comes later names its outputs.
-    held.launch_frame.mutable_launch()->set_number(++last_launch_);
-    proto::ToWorker abort;
-    abort.mutable_abort_launch()->set_number(last_launch_);
-    *abort.mutable_abort_launch()->mutable_status() = ToProto(lost);
-    for (size_t place = 0; place < launch->told.size(); ++place) {
-      const WorkerId worker = launch->placement->workers[place];
-      if (worker == slot.id) continue;
-      held.frames.push_back({worker, launch->told[place], held.launch_frame});
-      held.frames.push_back({worker, launch->told[place], abort});
-    }
+    memory_queue_.Forget(id);
+    RefuseLaunch(held, lost);
     if (held.missing == 0) Release(id);
   }
 }
@@ -191,7 +177,7 @@ void ControllerCore::Impl::ReleaseSequential() {
     Held& held = *found->second;
     if (!std::all_of(held.inputs.begin(), held.inputs.end(), is_there)) {
       sequential_.push_back(id);
-    } else if (--held.missing == 0) {
+    } else if (--held.missing == 0 && HasRoom(id, held)) {
       Release(id);
     }
   }

@@ -165,8 +165,7 @@ TEST_F(CoreHeldTest, NothingIsSentToAReceiverThatWasLostMeanwhile) {
   Handle(CopyArrays{Next(), {A(2)}, {A(3)}, {DeviceId{2}}, std::nullopt, false});
   Handle(LinkClosed{kLinkB, absl::UnavailableError("gone")});
   EndLast();
-  ASSERT_THAT(Sent(kLinkA, proto::ToWorker::kCopy), SizeIs(1));
-  EXPECT_THAT(Sent(kLinkA, proto::ToWorker::kCopy)[0].copy().parts(), IsEmpty());
+  EXPECT_THAT(Sent(kLinkA, proto::ToWorker::kCopy), IsEmpty());
   EXPECT_EQ(core_.Counts().held, 0);
   EXPECT_EQ(core_.Counts().makes, 0);
 }

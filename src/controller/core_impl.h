@@ -1,6 +1,7 @@
 // The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
 // waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching), core_held.cc
-// (what waits for its turn) and core_trace.cc (being watched).
+// (what waits for its turn), core_memory.cc (what device memory is counted for, and what waits for it) and core_trace.cc
+// (being watched).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -18,7 +19,9 @@
 #include "controller/cluster.h"
 #include "controller/copy_plan.h"
 #include "controller/core.h"
+#include "controller/device_memory.h"
 #include "controller/key_values.h"
+#include "controller/memory_queue.h"
 #include "controller/program_cache.h"
 #include "controller/scheduler.h"
 #include "controller/session.h"
@@ -67,6 +70,7 @@ class ControllerCore::Impl {
   ControllerCounts Counts() const;
   const Array* FindArray(ArrayId id) const;
   const Program* FindProgram(ProgramId id) const;
+  DeviceMemory::Use MemoryOf(DeviceId device) const { return memory_.Of(device); }
   Session* FindSession(SessionId id);
   std::vector<DeviceView> DevicesOf(SessionId session) const;
 
@@ -86,6 +90,12 @@ class ControllerCore::Impl {
     LaunchNumber number{0};
     std::shared_ptr<const ProgramView> program;
     int64_t bytes = 0;
+    DeviceMemory::Account* account = nullptr;  // until it is handed over
+    DeviceMemory::Need need;
+    absl::InlinedVector<DeviceMemory::Watch, 2> outputs;
+    absl::InlinedVector<std::pair<ArrayId, DeviceMemory::Watch>, 2> taken;  // arguments
+    std::vector<DeviceMemory::Claim> arguments;                             // the same, of one that is held
+    DeviceMemory::Reservation temp;
     absl::InlinedVector<uint64_t, 2> told;  // the program, as it was told to them: by place in placement->workers
     absl::InlinedVector<bool, 8> reported;  // likewise
     absl::Duration busy;                    // as reported: the mean of its workers
@@ -112,6 +122,7 @@ class ControllerCore::Impl {
     std::map<WorkerId, int> reports;
     std::vector<WorkerId> senders;
     Load::Item load;
+    DeviceMemory::Watch memory;
     std::vector<std::shared_ptr<Future>> sources = {};  // of a copy
     int64_t bytes = 0;                                  // of a copy
     absl::Time began = absl::InfiniteFuture();          // of a copy: when it was told to the workers
@@ -120,6 +131,30 @@ class ControllerCore::Impl {
 
   // The launches whose outputs a launch takes, as far as a trace tells them: by `order`.
   using Producers = absl::InlinedVector<uint64_t, TraceBook::kMaxProducers>;
+  // One that has ended with the loss of a worker. The others may have made their shards, which may have other names, or
+  // not: they still say so.
+  struct LostMake {
+    std::map<WorkerId, int> reports;
+    DeviceMemory::Watch memory;
+  };
+
+  // Memory for an array that is put or copied.
+  struct Room {
+    ArrayId array;
+    std::shared_ptr<const ArraySpec> spec;
+    std::shared_ptr<const Placement> placement;
+    int64_t bytes = 0;  // on each device, at most
+  };
+
+  // Host data to ask the door for.
+  struct Want {
+    HostBufferId buffer;
+    WorkerId worker;
+    StreamId stream;
+    int64_t total_bytes = 0;
+    bool in_frame = false;
+    bool last = false;
+  };
 
   // Something that was accepted and that no worker has been told yet, because it names what waits for its turn, or
   // waits for its own. All its names are taken, its answer is given: only its frames are still to go out.
@@ -141,6 +176,11 @@ class ControllerCore::Impl {
     // For traces: when the launch was asked for, and whose outputs it takes.
     absl::Time asked;
     Producers producers;
+    std::shared_ptr<const ArraySpec> spec;            // of what is put or copied
+    DeviceMemory::Watch memory;                       // of that, which takes it when it is told
+    std::optional<Room> room;                         // of what has to wait for that
+    std::vector<DeviceMemory::Claim> reads;           // stay until then
+    std::vector<Want> wants;
   };
 
   struct PendingCompile {
@@ -236,9 +276,9 @@ class ControllerCore::Impl {
   absl::Status CheckAlias(Session& session, const AliasShards::Target& target, Array& array);
 
   // --- core_held.cc
-  // From here to EndHold, what is sent to workers is held until all that makes `reads` is told to them: a number that
-  // is not 0. Or 0: there is nothing to wait for.
-  uint64_t BeginHold(Session& session, const std::vector<ArrayId>& reads);
+  // From here to EndHold, what is sent to workers is held until all that makes `reads` is told to them and there is
+  // `room`: a number that is not 0. Or 0: there is nothing to wait for.
+  uint64_t BeginHold(Session& session, const std::vector<ArrayId>& reads, std::optional<Room> room = std::nullopt);
   void EndHold();
   // How many held ones come before `id`, which reads `array`, or takes it away. They know from now on.
   int ComesAfter(uint64_t id, const Array& array, bool takes);
@@ -249,18 +289,62 @@ class ControllerCore::Impl {
   void HandOver(PendingLaunch& launch);
   // `id` is told to the workers: so is what waited for nothing else.
   void Release(uint64_t id);
-  // A receiver that was lost, or is another by now, does not wait for what was to be sent to it.
-  void DropLostReceivers(Held& held);
   void SendHeld(Held& held);
   // The workers are told to make the array from now on: when it will be there.
   void ExpectMake(ArrayId id);
   void LoseHeld(const WorkerSlot& slot, const absl::Status& lost);
   void ReleaseSequential();
 
+  // --- core_memory.cc
+  // Limits are the workers' as they joined last.
+  void SetMemoryLimits();
+  // What was to be made on `worker` will not be.
+  void Evict(const DeviceMemory::Watch& memory, WorkerId worker);
+  // What `spec` takes on each of its devices. Where all take the same, one number is enough.
+  std::vector<int64_t> ShardBytes(const ArraySpec& spec) const;
+  DeviceMemory::Space SpaceOf(const Sharding& sharding) const;
+  // What `target` claims of its sources, which have been checked.
+  DeviceMemory::Claim AliasMemory(Session& session, const AliasShards::Target& target);
+  // RESOURCE_EXHAUSTED where no device could hold its part of such an array, whoever made room.
+  absl::Status CheckRoom(const Session& session, ArrayId id, const ArraySpec& spec);
+  // Of arguments that have been checked. RESOURCE_EXHAUSTED where the program could not run beside them, whoever made
+  // room.
+  absl::Status CheckRoom(Session& session, const LaunchProgram& e, const Program& program);
+  // What was being made on `lost` as well has ended; counts what the others have of it. And the end of that.
+  void KeepLost(ArrayId id, const PendingMake& make, WorkerId lost);
+  void ForgetLost(WorkerId lost);
+  void OnLostMake(WorkerId worker, const proto::ArrayDone& done);
+  // A report about what is made, or was to be: where it failed.
+  void EvictFailed(const DeviceMemory::Watch& memory, WorkerId worker, const proto::ArrayDone& done);
+  static DeviceMemory::Need NeedOf(const LaunchProgram& e, const Program& program);
+  void CorrectMemory(PendingLaunch& launch, const proto::LaunchDone& done);
+  // Its outputs are there from now on, what it takes is not.
+  void TakeMemory(PendingLaunch& launch);
+  // What such an array needs before it is made. None: nothing is limited.
+  std::optional<Room> RoomFor(const Session& session, ArrayId id, std::shared_ptr<const ArraySpec> spec);
+  // Whether there is memory for it now. If not, it waits.
+  bool HasRoom(PendingLaunch& launch);
+  bool HasRoom(uint64_t id, Held& held);
+  static MemoryQueue::Ask AskOf(const Session& session, uint64_t id, const Room& room);
+  // Some memory was freed, or time has passed.
+  void LookForRoom();
+  void AskFor(SessionId session, const Want& want);
+  // What a held one that waits for memory waits for.
+  std::string WhyNoRoom(uint64_t id) const;
+  // What has waited for memory too long fails.
+  void GiveUpOnRoom();
+  void RefuseLaunch(Held& held, const absl::Status& error);
+  // What a launch that failed would have taken is of no use to anybody.
+  void DropTaken(const PendingLaunch& launch);
+  void RefuseMake(Held& held, const absl::Status& error);
+  // The workers get to know `array` as one that holds `error`.
+  void HoldError(Held& held, ArrayId array, const Sharding& sharding, const absl::Status& error);
+
   // --- core_launches.cc
   absl::Status CheckArguments(Session& session, const LaunchProgram& e, const Program& program, absl::Status& poison);
   void MakeLaunchFrame(const LaunchProgram& e);
-  void Queue(Session& session, Program& program, const LaunchProgram& e, std::shared_ptr<Future> future);
+  void Queue(Session& session, Program& program, const LaunchProgram& e, std::shared_ptr<Future> future,
+             absl::InlinedVector<DeviceMemory::Watch, 2> outputs);
   void EndLaunch(LaunchNumber number);
 
   // --- core_programs.cc
@@ -299,6 +383,8 @@ class ControllerCore::Impl {
   ProgramCache cache_;
   KeyValues key_values_;
   Slices slices_;
+  DeviceMemory memory_;  // outlives all that claims some
+  MemoryQueue memory_queue_{memory_};
   absl::flat_hash_map<SessionId, std::unique_ptr<Session>> sessions_;
   Scheduler scheduler_;
   std::unique_ptr<PendingLaunch> fresh_;  // being accepted; its frame is launch_frame_
@@ -310,6 +396,7 @@ class ControllerCore::Impl {
   std::vector<uint64_t> sequential_;                   // held ones that wait for inputs
   TransferTimes transfer_times_;
   absl::flat_hash_map<ArrayId, PendingMake> makes_;
+  absl::flat_hash_map<ArrayId, LostMake> lost_makes_;
   absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
   absl::flat_hash_map<uint64_t, PendingQuery> queries_;

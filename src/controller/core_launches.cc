@@ -77,6 +77,12 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     return Refuse(session, e.request, ResultsOf(e), ok);
   }
   poison.Update(CheckAlive(*program.placement));
+  if (poison.ok()) {
+    if (absl::Status room = CheckRoom(session, e, program); !room.ok()) {
+      return Refuse(session, e.request, ResultsOf(e), room);
+    }
+  }
+  absl::InlinedVector<DeviceMemory::Watch, 2> memory;
   auto future = std::make_shared<Future>(static_cast<int>(program.told.size()), e.request, *out_);
   const size_t results = e.outputs.size() + (e.status ? 1 : 0);
   for (size_t i = 0; i < results; ++i) {
@@ -86,7 +92,10 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     if (!array.ok()) {
       future->Fail(array.status(), *out_);
       // Those before it are nowhere but here.
-      for (size_t made = 0; made < i; ++made) session.arrays[e.outputs[made]].on_workers = false;
+      for (size_t made = 0; made < i; ++made) {
+        session.arrays[e.outputs[made]].on_workers = false;
+        session.arrays[e.outputs[made]].memory = {};
+      }
       return Refuse(session, e.request, ResultsOf(e), array.status());
     }
     (*array)->futures.push_back(future);
@@ -94,6 +103,9 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
     (*array)->placement = program.placement;
     (*array)->on_workers = true;
     (*array)->made_by = last_held_ + 1;  // as Queue counts
+    (*array)->memory = memory_.Plan(*session.memory, program.placement, program.memory.outputs[i].bytes,
+                                    program.memory.outputs[i].space);
+    memory.emplace_back((*array)->memory);
   }
   ++session.launches;
   if (!poison.ok()) {
@@ -102,11 +114,11 @@ void ControllerCore::Impl::On(LaunchProgram& e) {
   }
   if (!IsTold(program)) TellProgram(program);
   ++program.launches;
-  Queue(session, program, e, std::move(future));
+  Queue(session, program, e, std::move(future), std::move(memory));
 }
 
 void ControllerCore::Impl::Queue(Session& session, Program& program, const LaunchProgram& e,
-                                 std::shared_ptr<Future> future) {
+                                 std::shared_ptr<Future> future, absl::InlinedVector<DeviceMemory::Watch, 2> outputs) {
   fresh_ = std::make_unique<PendingLaunch>();
   PendingLaunch& launch = *fresh_;
   launch.session = session.id;
@@ -118,6 +130,8 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
   launch.bytes = kLaunchBytes + kNameBytes * static_cast<int64_t>(e.arguments.size() + e.outputs.size());
   launch.told = program.told;
   launch.reported.resize(program.told.size());
+  launch.account = session.memory;
+  launch.outputs = std::move(outputs);
   const Load::Item load = launch.load();
   const uint64_t id = launch.order;
   const std::vector<bool> donated = DonatedBy(e, *program.view);
@@ -128,9 +142,12 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     for (const std::shared_ptr<Future>& input : array.futures) {
       if (!input->done() && (input->is_make() || options_.scheduling.sequential)) launch.inputs.push_back(input);
     }
-    if (donated[i]) array.deleted = true;
+    if (!donated[i]) continue;
+    array.deleted = true;
+    launch.taken.emplace_back(e.arguments[i], array.memory);
   }
   if (trace_.on()) TraceAccepted(launch, ProducersOf(session, e.arguments), now_);
+  launch.need = NeedOf(e, program);
   const int missing = launch.missing;
   MakeLaunchFrame(e);
   scheduler_.Add(launch);
@@ -142,14 +159,19 @@ void ControllerCore::Impl::Queue(Session& session, Program& program, const Launc
     held->launch = std::move(fresh_);
     held->launch_frame.Swap(&launch_frame_);
     held->asked = now_;
+    memory_queue_.Plan({.order = id, .account = launch.account, .placement = launch.placement, .need = launch.need});
     Producers& producers = held_.emplace(id, std::move(held)).first->second->producers;
     for (ArrayId argument : e.arguments) {
       Array& array = session.arrays[argument];
+      launch.arguments.push_back(array.memory);
       AddUser(array.users, id);
       AddProducer(array, producers);
     }
     for (ArrayId array : e.outputs) session.arrays[array].maker = id;
     AddUser(program.users, id);
+  }
+  for (size_t i = 0; i < e.arguments.size(); ++i) {
+    if (donated[i]) session.arrays[e.arguments[i]].memory = {};
   }
   out_->ReplyDone(e.request, absl::OkStatus());
   Began(session, load);
@@ -173,7 +195,11 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
   // The longest would count more than there is: each worker that sees one end late sees the next one shorter.
   launch.busy += absl::Microseconds(std::max<int64_t>(0, done.run_us())) / launch.placement->workers.size();
   if (done.worker_bytes() > 0) CountTraffic(launch, done);
+  if (done.output_sizes_size() > 0) CorrectMemory(launch, done);
   const absl::Status status = FromProto(done.status());
+  if (!status.ok()) {
+    for (const DeviceMemory::Watch& output : launch.outputs) Evict(output, worker);
+  }
   // The workers tell one another; but their links may be what has failed.
   if (!status.ok() && !std::exchange(launch.failed, true)) {
     proto::ToWorker message;
@@ -182,6 +208,7 @@ void ControllerCore::Impl::OnLaunchDone(WorkerId worker, const proto::LaunchDone
     for (WorkerId other : launch.placement->workers) {
       if (launch.WaitsFor(other)) Send(other, message);
     }
+    DropTaken(launch);
   }
   launch.future->PartDone(status, *out_);
   if (launch.future->done()) EndLaunch(LaunchNumber{done.number()});

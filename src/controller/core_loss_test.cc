@@ -88,7 +88,8 @@ TEST_F(CoreTest, WhatIsLostNoLongerCountsAsMemory) {
   Put(A(1), {0});
   Put(A(2), {0, 2});
   Handle(LinkClosed{kLinkA, absl::UnavailableError("reset by peer")});
-  EXPECT_EQ(core_.Status(now_).sessions(0).arrays(), 1) << "b has its shard of the second until that is deleted";
+  EXPECT_EQ(core_.Status(now_).sessions(0).arrays(), 0) << "nobody could use what b has of the second";
+  EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kDelete).size(), 1u);
   Handle(DestructArrays{Next(), {A(1), A(2)}});
   EXPECT_EQ(core_.Status(now_).sessions(0).arrays(), 0);
   EXPECT_EQ(Sent(kLinkB, proto::ToWorker::kDelete).size(), 1u);

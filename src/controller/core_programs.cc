@@ -262,6 +262,8 @@ void ControllerCore::Impl::OnCompiled(WorkerId worker, const proto::Compiled& co
   if (!outputs.ok()) return EndCompile(id, outputs.status());
   view->outputs = *std::move(outputs);
   program.view = std::move(view);
+  const Cluster::Place& first = *cluster_.Find(program.view->devices.front());
+  program.memory = causeway::MemoryOf(program.view->info, cluster_.slot(first.worker).hello.devices(first.local_index));
   EndCompile(id, absl::OkStatus());
 }
 

@@ -58,6 +58,9 @@ class Load {
     return items_over_ || bytes_over_ || host_bytes_over_ || devices_over_ > 0 || !slow_workers_.empty();
   }
 
+  // The same, however many launches wait on one device.
+  bool is_far_over() const { return items_over_ || bytes_over_ || host_bytes_over_ || !slow_workers_.empty(); }
+
   int64_t items() const { return items_; }
   int64_t bytes() const { return bytes_; }
 

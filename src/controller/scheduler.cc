@@ -260,7 +260,7 @@ absl::InlinedVector<Scheduler::Item*, 8> Scheduler::Candidates(Lane& lane, absl:
   absl::InlinedVector<Item*, 8> candidates;
   for (Share& share : lane.shares) {
     if (share.queue.empty()) continue;
-    if (MayGo(*share.queue.front(), now)) {
+    if (MayGo(*share.queue.front(), now) && (gate_ == nullptr || gate_(*share.queue.front()))) {
       candidates.push_back(share.queue.front());
     } else if (IsFirst(*share.queue.front()) && !std::exchange(lane.stalled, true)) {
       stalled_.push_back(static_cast<int>(&lane - lanes_.data()));

@@ -35,6 +35,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -124,6 +125,9 @@ class Scheduler {
   // Launches that only wait for inputs, or for a cap, are looked at again: an input may have come, and time has passed.
   void LookAgain();
 
+  // What else a launch waits for when it may go: asked each time, and again after LookAgain.
+  void SetGate(std::function<bool(Item&)> gate) { gate_ = std::move(gate); }
+
   // Hands over all that may go now. `hand_over` may call Release.
   void Run(absl::Time now, const std::function<void(Item&)>& hand_over);
 
@@ -193,6 +197,7 @@ class Scheduler {
   void Forget(SessionId session);
 
   const Options options_;
+  std::function<bool(Item&)> gate_;
   std::vector<Lane> lanes_;
   std::vector<int> lane_of_;  // by device; -1: never used
   absl::flat_hash_map<const Placement*, std::pair<std::weak_ptr<const Placement>, Lanes>> lanes_by_placement_;

@@ -14,9 +14,11 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "controller/cluster.h"
+#include "controller/device_memory.h"
 #include "controller/events.h"
 #include "controller/future.h"
 #include "controller/load.h"
+#include "controller/program_memory.h"
 #include "controller/scheduler.h"
 #include "controller/wishes.h"
 
@@ -28,7 +30,8 @@ struct Array {
   absl::InlinedVector<std::shared_ptr<Future>, 1> futures;  // ready when all are done
   absl::Status error;                                       // what it holds instead of data, whatever the futures say
   bool deleted = false;                                     // or donated: the name is left, the data are not
-  bool on_workers = false;  // its workers know the name (also when it was donated, until it is deleted)
+  bool on_workers = false;     // its workers know the name (also when it was donated, until it is deleted)
+  DeviceMemory::Claim memory;  // while it has data, or is to have some
   // Held operations (core_impl.h), by number; what is not held any more may still stand here.
   uint64_t maker = 0;                      // what makes it
   absl::InlinedVector<uint64_t, 1> users;  // what reads or takes it
@@ -64,6 +67,7 @@ struct Program {
   proto::Compile compile;
   std::shared_ptr<const proto::PortableProgram> portable;
   std::string cache_key;  // of a gang
+  ProgramMemory memory;   // once compiled
   std::shared_ptr<Scheduler::Measured> measured = std::make_shared<Scheduler::Measured>();
   absl::InlinedVector<uint64_t, 1> users;  // held launches of it, as in Array
   // For people.
@@ -83,6 +87,7 @@ struct Session {
   absl::Time opened;
   int64_t launches = 0;
   Load load;
+  DeviceMemory::Account* memory = nullptr;
   bool throttled = false;  // as its door was told last
   absl::flat_hash_map<ArrayId, Array> arrays;
   absl::flat_hash_map<ProgramId, Program> programs;

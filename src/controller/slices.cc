@@ -380,7 +380,7 @@ absl::Status Slices::Refusal(const SessionWishes& wishes, absl::Span<const Slice
       absl::StrCat(text, ". Ask for less, or wait until somebody has ended (`causeway status` shows who is there)"));
 }
 
-std::string DeviceRanges(absl::Span<const DeviceId> devices) {
+std::string DescribeDevices(absl::Span<const DeviceId> devices) {
   std::string text;
   size_t ranges = 0;
   for (size_t i = 0; i < devices.size(); ++ranges) {

@@ -79,7 +79,7 @@ class Slices {
 };
 
 // "0-3, 6": for people. `devices` are ascending; of many ranges the first are shown, and how many there are.
-std::string DeviceRanges(absl::Span<const DeviceId> devices);
+std::string DescribeDevices(absl::Span<const DeviceId> devices);
 
 }  // namespace causeway
 

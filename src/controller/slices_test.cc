@@ -217,7 +217,7 @@ TEST(DeviceRangesTest, AreShort) {
   const auto text = [](std::vector<int> ids) {
     std::vector<DeviceId> devices;
     for (int id : ids) devices.push_back(DeviceId{id});
-    return DeviceRanges(devices);
+    return DescribeDevices(devices);
   };
   EXPECT_EQ(text({}), "");
   EXPECT_EQ(text({5}), "5");

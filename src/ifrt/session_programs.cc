@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/saturate.h"
 #include "base/status_macros.h"
+#include "ifrt/memory_stats.h"
 #include "ifrt/session.h"
 #include "ifrt/statuses.h"
 #include "ifrt/types.h"
@@ -135,6 +136,12 @@ absl::Status IfrtSession::OnCompile(const IfrtCall& call, const wire::CompileReq
   const auto& build = options.compile_options().executable_build_options();
   CompileProgram event;
   ASSIGN_OR_RETURN(event.devices, AssignedDevices(build));
+  if (options.compile_options().env_option_overrides().contains(kMemoryStatsOption)) {
+    if (event.devices.size() != 1) return absl::InvalidArgumentError("memory is asked of one device at a time");
+    absl::Status answer;
+    gate_->Read([&](const ControllerCore& core) { answer = MemoryStats(core.MemoryOf(event.devices[0]), id_); });
+    return answer;
+  }
   if (event.devices.empty()) {
     const int64_t wanted =
         SaturatingMultiply(std::max<int64_t>(1, build.num_replicas()), std::max<int64_t>(1, build.num_partitions()));

@@ -1,5 +1,6 @@
 #include "pjrt/pjrt_client.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -130,6 +131,13 @@ absl::Status PjrtClient::DescribeDevice(PJRT_Device* device) {
   hardware.device = device;
   RETURN_IF_ERROR(api().Call(api().table().PJRT_Device_LocalHardwareId, hardware));
   described.set_local_hardware_id(hardware.local_hardware_id);
+
+  // Not every plugin knows, nor knows a limit.
+  PjrtArgs<PJRT_Device_MemoryStats_Args> stats;
+  stats.device = device;
+  if (api().Call(api().table().PJRT_Device_MemoryStats, stats).ok() && stats.bytes_limit_is_set) {
+    described.set_memory_bytes(std::max<int64_t>(0, stats.bytes_limit));
+  }
   return DescribeMemories(device, ours, described);
 }
 

@@ -175,6 +175,20 @@ class PjrtRuntimeTest : public testing::Test {
   std::unique_ptr<DeviceRuntime> runtime_;
 };
 
+// So the controller counts memory before it is there.
+TEST_F(PjrtRuntimeTest, ABufferOfAnyTypeIsAsLargeAsItsElementsPacked) {
+  for (int number = 1; number <= 33; ++number) {
+    const DType dtype{number};
+    if (HostByteWidth(dtype) == 0) continue;
+    for (int64_t elements : {0, 1, 7, 8, 1000}) {
+      const auto bytes = std::make_shared<std::string>(elements * HostByteWidth(dtype), '\0');
+      auto buffer = runtime_->FromHost({bytes, *bytes}, {dtype, {elements}, {}}, 0, "", "");
+      ASSERT_TRUE(buffer.ok()) << buffer.status();
+      EXPECT_EQ((*buffer)->size_bytes(), PackedBytes(dtype, elements)) << Name(dtype) << "[" << elements << "]";
+    }
+  }
+}
+
 // x is split by rows over two partitions; y is their sum over all rows, whole everywhere; z stays split.
 constexpr char kSharded[] = R"(
 module @sharded attributes {mhlo.num_partitions = 2 : i32, mhlo.num_replicas = 1 : i32} {

@@ -131,6 +131,7 @@ void ControllerProcess::CheckEmpty() {
   expect_none("sessions", counts.sessions);
   expect_none("arrays", counts.arrays);
   expect_none("programs", counts.programs);
+  expect_none("bytes of arrays", counts.named_bytes);
   expect_none("launches", counts.launches);
   expect_none("makes", counts.makes);
   expect_none("compiles", counts.compiles);

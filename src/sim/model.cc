@@ -21,6 +21,8 @@ bool Cause::Explains(const absl::Status& status) const {
 
 Cause Exactly(const absl::Status& status) { return {status.code(), std::string(status.message())}; }
 
+Cause NoRoom() { return {absl::StatusCode::kResourceExhausted, " on device "}; }
+
 Path PathBetween(PeerId a, PeerId b) { return std::minmax(a, b); }
 
 absl::Status Expectation::Check(const absl::Status& status) const {
@@ -176,6 +178,7 @@ ModelArrayRef Model::New(ArrayId id, const RequestHeader& request, std::shared_p
   array->origins.insert(request.origin);
   array->spec = std::move(spec);
   array->begun = clock_.Now();
+  if (memory_limited_) array->may.push_back(NoRoom());
   return array;
 }
 
@@ -254,6 +257,7 @@ Expectation Model::Answer(const RequestHeader& request, const Problems& problems
   Expectation expectation;
   expectation.errors = problems.sure;
   expectation.errors.insert(expectation.errors.end(), problems.unless_poisoned.begin(), problems.unless_poisoned.end());
+  if (memory_limited_ && !results.empty()) expectation.errors.push_back(NoRoom());
   expectation.may_succeed = problems.sure.empty() && (problems.unless_poisoned.empty() || problems.poison_possible);
   expectation.adopt = [this, request, results = std::move(results), adopt = std::move(adopt)](const absl::Status& ok) {
     if (ok.ok()) {

@@ -49,6 +49,8 @@ struct Cause {
   bool Explains(const absl::Status& status) const;
 };
 Cause Exactly(const absl::Status& status);
+// What the core says where there is no room for something on a device.
+Cause NoRoom();
 
 // Two processes that exchange streams.
 using Path = std::pair<PeerId, PeerId>;
@@ -128,6 +130,9 @@ class Model final : public ClusterWatcher {
 
   // A session was opened: devices have ids now.
   void SetDevices(const std::vector<DeviceView>& views);
+
+  // Whatever is made may be refused for want of memory.
+  void SetMemoryLimited(bool limited) { memory_limited_ = limited; }
 
   // The controller is another one, and knows nothing.
   void Reset();
@@ -247,6 +252,7 @@ class Model final : public ClusterWatcher {
   const Clock& clock_;
   const std::function<bool(const std::string&)> healthy_;
   const std::function<void(std::string)> fail_;
+  bool memory_limited_ = false;
   std::map<WorkerId, Worker> workers_;
   std::map<DeviceId, Device> devices_;
   std::map<SessionId, Session> sessions_;

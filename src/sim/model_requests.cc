@@ -424,6 +424,7 @@ void Model::AdoptLaunch(const LaunchProgram& e, const ModelProgram& program, boo
   common.begun = clock_.Now();
   common.helpers = program.workers;
   common.certain = overlooked;
+  if (memory_limited_) common.may.push_back(NoRoom());
   for (ArrayId id : e.arguments) Inherit(common, Find(id));
   for (WorkerId worker : program.workers) {
     if (alive(worker)) continue;

@@ -61,6 +61,14 @@ Profile Profile::Draw(Random& random) {
   profile.scheduling.ahead = random.Chance(50) ? absl::ZeroDuration() : absl::Milliseconds(1);
   profile.scheduling.sequential = random.Chance(15);
 
+  if (random.Chance(40)) {
+    profile.device_memory_bytes = random.Between(100, 200) << random.Between(0, 10);
+    profile.memory_wait = absl::Milliseconds(random.Between(10, 5000));
+    for (WorkerProcessOptions& options : profile.workers) {
+      if (random.Chance(90)) options.device_memory_bytes = profile.device_memory_bytes;
+    }
+  }
+
   // put, compile, launch, copy, reshard, alias, errors, delete, destruct, wait, fetch, query, drop program
   profile.weights = {20, 8, 40, 10, 10, 8, 1, 8, 8, 15, 20, 2, 2};
   for (int& weight : profile.weights) {
@@ -92,11 +100,12 @@ Profile Profile::Draw(Random& random) {
 std::string Profile::Describe() const {
   std::vector<int> devices;
   for (const WorkerProcessOptions& worker : workers) devices.push_back(worker.devices);
-  return absl::StrCat("workers with [", absl::StrJoin(devices, " "), "] devices, up to ", max_sessions, " sessions of ",
-                      max_arrays, " arrays; percent of requests: ", mistakes, " mistakes, ", bad_data, " bad data, ",
-                      bad_programs, " bad programs, ", large, " large, ", crashes, " crashes, ", breaks,
-                      " broken links, ", stalls, " stalls, ", cuts, " cut data connections, ", restarts,
-                      " controller restarts", caps ? "; with caps" : "");
+  return absl::StrCat("workers with [", absl::StrJoin(devices, " "), "] devices",
+                      device_memory_bytes > 0 ? absl::StrCat(" of ", device_memory_bytes, " bytes") : "", ", up to ",
+                      max_sessions, " sessions of ", max_arrays, " arrays; percent of requests: ", mistakes,
+                      " mistakes, ", bad_data, " bad data, ", bad_programs, " bad programs, ", large, " large, ",
+                      crashes, " crashes, ", breaks, " broken links, ", stalls, " stalls, ", cuts,
+                      " cut data connections, ", restarts, " controller restarts", caps ? "; with caps" : "");
 }
 
 }  // namespace causeway::sim

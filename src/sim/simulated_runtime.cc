@@ -217,6 +217,7 @@ proto::Hello Description(const SimulatedRuntimeOptions& options) {
     proto::Device& device = *hello.add_devices();
     device.set_kind("simulated");
     device.set_local_hardware_id(i);
+    device.set_memory_bytes(options.memory_bytes);
     device.set_debug_string(absl::StrCat("simulated device ", i));
     proto::Memory& memory = *device.add_memories();
     memory.set_kind(kMemoryKind);

@@ -29,6 +29,7 @@ namespace causeway {
 
 struct SimulatedRuntimeOptions {
   int devices = 1;
+  int64_t memory_bytes = 0;  // of each, as it says; 0: no limit
   std::string platform = "sim";
   absl::Duration launch_time = absl::ZeroDuration();
 

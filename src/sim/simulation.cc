@@ -75,6 +75,8 @@ class Simulation {
 
   // ---- the end
   void Drain(const char* what);
+  // At rest: the controller's accounts are the workers'.
+  void CheckMemory();
   void ExpectAnswers(const char* what);
   void Finish();
 
@@ -105,10 +107,15 @@ void Simulation::StartController() {
   options.core.heartbeat_timeout = kPatience;
   options.core.limits = profile_.limits;
   options.core.scheduling = profile_.scheduling;
+  options.core.memory_wait = profile_.memory_wait;
   options.link_delay = profile_.link_delay;
   options.full_frames = profile_.full_frames;
   options.caps = profile_.caps;
-  options.watching = [this] { return watching_; };
+  // Waiting for memory has an end that time brings.
+  options.watching = [this] {
+    return watching_ || (profile_.device_memory_bytes > 0 && controller_->core().Counts().held > 0);
+  };
+  model_.SetMemoryLimited(profile_.device_memory_bytes > 0);
   controller_ = std::make_unique<ControllerProcess>(world_, network_, options, door_, model_);
   clients_context_.controller = controller_.get();
   door_.Restart(controller_.get());
@@ -259,11 +266,24 @@ void Simulation::ExpectAnswers(const char* what) {
   for (const std::string& open : door_.Unfinished()) world_.Fail(absl::StrCat(open, ": no answer ", what));
 }
 
+void Simulation::CheckMemory() {
+  for (const DeviceView& device : controller_->core().Devices()) {
+    const auto host = hosts_.find(device.worker_name);
+    if (host == hosts_.end() || host->second.process == nullptr) continue;
+    const DeviceMemory::Use use = controller_->core().MemoryOf(device.id);
+    const int64_t held = host->second.process->Counts().device_bytes[device.local_index];
+    if (use.bytes + use.elsewhere == held) continue;
+    world_.Fail(absl::StrCat("device ", Raw(device.id), " of ", device.worker_name, " holds ", held,
+                             " bytes, the controller counts ", use.bytes + use.elsewhere));
+  }
+}
+
 void Simulation::Finish() {
   // Everybody is back, nobody watches the clock, and what is under way comes to its end.
   watching_ = false;
   Drain("when all requests have been made");
   ExpectAnswers("when all has come to rest");
+  CheckMemory();
   for (const auto& client : clients_) client->AskForEverything();
   Drain("when everything has been asked for");
   ExpectAnswers("when everything has been asked for");

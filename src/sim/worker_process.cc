@@ -31,6 +31,7 @@ class NoBytes final : public StreamSource, public StreamSink {
 std::unique_ptr<DeviceRuntime> MakeRuntime(World& world, const WorkerProcessOptions& options) {
   SimulatedRuntimeOptions runtime;
   runtime.devices = options.devices;
+  runtime.memory_bytes = options.device_memory_bytes;
   runtime.contents = true;
   runtime.host_view = options.host_view;
   runtime.run_after = [&world, usual = options.launch_time](absl::Duration, std::function<void()> call) {

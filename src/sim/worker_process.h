@@ -40,6 +40,7 @@ struct WorkerProcessOptions {
   std::string name;
   std::string island;
   int devices = 1;
+  int64_t device_memory_bytes = 0;  // 0: no limit
   bool host_view = false;
   worker::CoreOptions core;
 

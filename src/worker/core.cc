@@ -268,6 +268,7 @@ void WorkerCore::Impl::On(const proto::Alias& message) {
     absl::StatusOr<BufferRef> source = context_.store.Find(ArrayId{entry.source_array()}, entry.source_shard());
     BufferRef buffer = source.ok() ? *std::move(source) : context_.store.Failed(source.status(), /*origin=*/0);
     // A name that is taken keeps what it has: an alias has no answer in which to say so.
+    context_.store.SetAliased(buffer);
     context_.store.Bind(ArrayId{entry.array()}, entry.shard(), std::move(buffer)).IgnoreError();
   }
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/origin.h"
+#include "base/saturate.h"
 
 namespace causeway::worker {
 namespace {
@@ -17,7 +18,8 @@ constexpr size_t kMaxFailures = 1024;
 void LaunchQueue::Launch(const proto::Launch& message) {
   absl::StatusOr<ProgramRef> program = programs_.Find(ProgramId{message.program()});
   if (!program.ok()) {
-    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0, {});
+    return ReportDone(message.number(), context_.life, program.status(), absl::ZeroDuration(), /*output_bytes=*/0, {},
+                      {});
   }
   auto owned = std::make_unique<Entry>();
   Entry& launch = *owned;
@@ -41,6 +43,7 @@ void LaunchQueue::Launch(const proto::Launch& message) {
 void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
   const std::vector<int>& devices = launch.program->devices;
   launch.parameters = message.arguments_size();
+  for (uint64_t array : message.arguments()) launch.names.push_back(ArrayId{array});
   launch.arguments.reserve(devices.size() * message.arguments_size());
   launch.outputs.reserve(devices.size() * message.outputs_size());
   const std::vector<int>& shards = launch.program->shards;
@@ -49,6 +52,7 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
       absl::StatusOr<BufferRef> found = context_.store.Find(ArrayId{array}, shards[i]);
       if (!found.ok()) {
         launch.refused.Update(found.status());
+        launch.arguments.push_back(context_.store.Failed(found.status(), message.origin()));
         continue;
       }
       if (!(*found)->failed() && (*found)->device() != devices[i]) {
@@ -70,13 +74,13 @@ void LaunchQueue::Capture(Entry& launch, const proto::Launch& message) {
 
 void LaunchQueue::Claim(Entry& launch) {
   launch.claimed = true;
-  if (!launch.refused.ok()) return;
   const auto& kept = launch.options.non_donatable;
   for (int parameter : launch.program->donated) {
     if (parameter < 0 || parameter >= launch.parameters) continue;
     if (std::find(kept.begin(), kept.end(), parameter) != kept.end()) continue;
     for (size_t device = 0; device < launch.program->devices.size(); ++device) {
       launch.donated.push_back(launch.arguments[device * launch.parameters + parameter]);
+      launch.donated_names.push_back(launch.names[parameter]);
       context_.store.Donate(launch.donated.back());
     }
   }
@@ -257,6 +261,11 @@ void LaunchQueue::OnReturned(ExecuteReturned event) {
     launch.output_bytes += bytes;
     context_.store.Place(launch.outputs[i], bytes);
   }
+  const auto devices = static_cast<int64_t>(launch.program->devices.size());
+  if (launch.output_bytes != SaturatingMultiply(launch.program->output_bytes, devices)) {
+    launch.output_sizes.assign(event.output_bytes->begin(),
+                               event.output_bytes->begin() + static_cast<int64_t>(launch.outputs.size()) / devices);
+  }
   for (const BufferRef& buffer : launch.donated) context_.store.Consume(buffer);
   launch.donated.clear();
   launch.arguments.clear();
@@ -319,6 +328,12 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
       context_.store.Fail(output, status);
     }
   }
+  if (!status.ok()) {
+    if (!launch.claimed && launch.program->state == Program::State::kCompiled) Claim(launch);
+    for (size_t i = 0; i < launch.donated.size(); ++i) {
+      context_.store.Forsake(launch.donated_names[i], launch.donated[i]);
+    }
+  }
   const bool ran = launch.state != Entry::State::kQueued;
   if (ran && launch.program->has_collectives) {
     collective_running_ = false;
@@ -336,7 +351,7 @@ void LaunchQueue::End(Entry& launch, const absl::Status& end) {
                              traffic.worker_bytes);
   }
   ReportDone(launch.number, launch.life, status, ran ? BusyTime(launch) : absl::ZeroDuration(), launch.output_bytes,
-             traffic);
+             traffic, launch.output_sizes);
   launches_.erase(launch.key);
 }
 
@@ -370,7 +385,8 @@ void LaunchQueue::DropIf(const std::function<bool(const Entry&)>& condition, con
 }
 
 void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run,
-                             int64_t output_bytes, const collectives::Traffic& traffic) {
+                             int64_t output_bytes, const collectives::Traffic& traffic,
+                             absl::Span<const int64_t> output_sizes) {
   if (life != done_life_) Flush();
   done_life_ = life;
   proto::LaunchDone& done = *done_.mutable_launches_done()->add_done();
@@ -378,6 +394,7 @@ void LaunchQueue::ReportDone(uint64_t number, Life life, const absl::Status& sta
   if (!status.ok()) *done.mutable_status() = ToProto(status);
   done.set_run_us(absl::ToInt64Microseconds(run));
   done.set_output_bytes(output_bytes);
+  done.mutable_output_sizes()->Add(output_sizes.begin(), output_sizes.end());
   done.set_worker_bytes(traffic.worker_bytes);
   done.set_island_bytes(traffic.island_bytes);
 }

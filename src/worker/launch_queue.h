@@ -91,6 +91,8 @@ class LaunchQueue {
     int parameters = 0;
     std::vector<BufferRef> arguments;          // by device, then parameter; released once the plugin has them
     std::vector<BufferRef> outputs;            // by device, then output
+    std::vector<ArrayId> names;                // of the arguments, by parameter
+    std::vector<ArrayId> donated_names;        // of `donated`
     std::vector<BufferRef> donated;            // of the arguments; known once the program is compiled
     absl::InlinedVector<uint64_t, 2> awaited;  // origins of the arguments that were not computed when it started
     bool claimed = false;                      // `donated` is known
@@ -100,6 +102,7 @@ class LaunchQueue {
     absl::Time started;
     absl::Time inputs_there = absl::InfinitePast();  // when the last argument was computed that was not when it started
     int64_t output_bytes = 0;
+    std::vector<int64_t> output_sizes;     // on one device, where they are not what their types say
     std::optional<absl::Status> finished;  // before the plugin returned
 
     SessionId session() const { return SessionOf(program->id); }
@@ -145,7 +148,7 @@ class LaunchQueue {
   absl::Status WithFirstOrigin(const Entry& launch, const absl::Status& error);
   void DropIf(const std::function<bool(const Entry&)>& condition, const absl::Status& why);
   void ReportDone(uint64_t number, Life life, const absl::Status& status, absl::Duration run, int64_t output_bytes,
-                  const collectives::Traffic& traffic);
+                  const collectives::Traffic& traffic, absl::Span<const int64_t> output_sizes);
 
   Context& context_;
   Programs& programs_;

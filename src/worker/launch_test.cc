@@ -288,6 +288,23 @@ TEST(Launch, ReportsHowLongItRanAndWhatItMade) {
   EXPECT_EQ(done.output_bytes(), 4 * 8);
 }
 
+TEST(Launch, ReportsSizesThatAreNotThoseOfTheTypes) {
+  Harness h(2);
+  proto::ProgramInfo info;
+  for (int64_t elements : {2, 3}) {
+    proto::ShardType& type = *info.add_outputs()->mutable_type();
+    type.set_dtype(static_cast<int32_t>(DType::kF32));
+    type.add_dims(elements);
+  }
+  h.Compile(kGang, {0, 1}, info);
+  h.Launch(1, kGang, {}, {kX, kY});
+  h.Do(ExecuteReturned{h.executes[0].launch, std::vector<int64_t>{8, 12, 8, 12}, absl::OkStatus()});
+  EXPECT_THAT(h.Only().launches_done().done(0).output_sizes(), IsEmpty());
+  h.Launch(2, kGang, {}, {Array(5), Array(6)});
+  h.Do(ExecuteReturned{h.executes[1].launch, std::vector<int64_t>{16, 12, 16, 12}, absl::OkStatus()});
+  EXPECT_THAT(h.Only().launches_done().done(0).output_sizes(), ElementsAre(16, 12));
+}
+
 TEST(Launch, WhatEndsTogetherIsReportedInOneMessage) {
   Harness h(1);
   h.Compile(kProgram, {0});
@@ -348,6 +365,19 @@ TEST(Donation, TheNameIsUnusableFromTheLaunchOn) {
   h.Fetch(10, kX, 0, 1);
   EXPECT_THAT(h.Only().fetch_done().status().message(), HasSubstr("donated"));
   EXPECT_EQ(h.Ping().device_bytes(0), 8) << "the donated 16 bytes are gone";
+}
+
+TEST(Donation, ToALaunchThatFailsGivesTheMemoryBackAllTheSame) {
+  Harness h(1);
+  h.Compile(kProgram, {0}, Donating(0));
+  h.PutReady(kX);
+  EXPECT_EQ(h.Ping().device_bytes(0), 16);
+  h.Launch(1, kProgram, {kX}, {kY});
+  h.Do(ExecuteReturned{h.executes[0].launch, absl::ResourceExhaustedError("no"), std::nullopt});
+  h.sent.clear();
+  EXPECT_EQ(h.Ping().device_bytes(0), 0);
+  h.Fetch(9, kX, 0, 1);
+  EXPECT_THAT(h.Only().fetch_done().status().message(), HasSubstr("donated"));
 }
 
 TEST(Donation, WaitsForReadsThatCameBefore) {

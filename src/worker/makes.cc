@@ -45,8 +45,8 @@ void Makes::Send(const Report& report) {
   done.set_array(Raw(report.array));
   for (const BufferRef& buffer : report.buffers) {
     if (buffer->making_error().ok()) continue;
-    *done.mutable_status() = ToProto(buffer->making_error());
-    break;
+    if (!done.has_status()) *done.mutable_status() = ToProto(buffer->making_error());
+    done.add_failed_devices(buffer->device());
   }
   context_.Report(report.life, message);
 }

@@ -4,6 +4,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "base/dtype.h"
+#include "base/saturate.h"
 
 namespace causeway::worker {
 namespace {
@@ -101,6 +103,12 @@ ProgramRef Programs::OnCompileDone(CompileDone event) {
   if (event.info.ok()) {
     program->state = Program::State::kCompiled;
     program->donated.assign(event.info->donated_parameters().begin(), event.info->donated_parameters().end());
+    for (const proto::OutputInfo& output : event.info->outputs()) {
+      int64_t elements = 1;
+      for (int64_t d : output.type().dims()) elements = SaturatingMultiply(elements, d);
+      program->output_bytes =
+          SaturatingAdd(program->output_bytes, PackedBytes(static_cast<DType>(output.type().dtype()), elements));
+    }
     const bool meets = program->gang == nullptr ? program->devices.size() > 1 : !program->plugin_devices.empty();
     program->has_collectives = meets && event.info->has_collectives();
     if (event.portable != nullptr) {

@@ -42,6 +42,7 @@ struct Program {
   absl::Status error;            // of the compiler
   std::vector<int> donated;      // parameters
   bool has_collectives = false;  // the plugin's own, and between several devices
+  int64_t output_bytes = 0;      // of all outputs on one device, as their types say
 };
 
 using ProgramRef = std::shared_ptr<Program>;

@@ -68,6 +68,9 @@ proto::Hello MakeHello(const DeviceRuntime& runtime, const ShellOptions& options
   hello.set_data_address(options.data_address);
   hello.set_machine(MachineName());
   if (!options.group.empty()) hello.set_group(options.group);
+  if (options.device_memory_bytes.has_value()) {
+    for (proto::Device& device : *hello.mutable_devices()) device.set_memory_bytes(*options.device_memory_bytes);
+  }
   hello.set_pid(getpid());
   hello.set_process(std::max<uint64_t>(1, (uint64_t{std::random_device{}()} << 32) | std::random_device{}()));
   return hello;

@@ -14,8 +14,10 @@
 #ifndef CAUSEWAY_WORKER_SHELL_H_
 #define CAUSEWAY_WORKER_SHELL_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -32,9 +34,10 @@ struct ShellOptions {
   std::string island;
   std::string host;
   std::string token;
-  std::string group;                          // of processes whose clients the runtime's is one with; empty: of none
-  std::string data_address;                   // where `plane` listens
-  std::function<void(WorkerId)> on_identity;  // tells the data plane who this is; before it learns of any peer
+  std::string group;                           // of processes whose clients the runtime's is one with; empty: of none
+  std::optional<int64_t> device_memory_bytes;  // of each device, in place of what the runtime says; 0: no limit
+  std::string data_address;                    // where `plane` listens
+  std::function<void(WorkerId)> on_identity;   // tells the data plane who this is; before it learns of any peer
   std::function<void()> start_anew;  // the link is lost, and old launches go on and on; null: they share the devices
   CoreOptions core;
   LinkKeeperOptions link;

@@ -19,6 +19,8 @@ std::string Name(ArrayId array, int shard) {
                       Raw(SessionOf(array)));
 }
 
+absl::Status Donated() { return absl::FailedPreconditionError("the buffer was donated to a launch"); }
+
 }  // namespace
 
 Buffer::~Buffer() { store_.Release(*this); }
@@ -71,9 +73,25 @@ void Store::Fail(const BufferRef& buffer, const absl::Status& why) {
 void Store::Consume(const BufferRef& buffer) {
   if (buffer->failed()) return;
   buffer->state_ = Buffer::State::kFailed;
-  buffer->error_ = absl::FailedPreconditionError("the buffer was donated to a launch");
+  buffer->error_ = Donated();
   buffer->taken_ = true;
   Release(*buffer);
+}
+
+void Store::Forsake(ArrayId array, const BufferRef& buffer) {
+  if (buffer->failed()) return;
+  const auto forsake = [&](Shards& shards) {
+    for (auto& [index, named] : shards) {
+      if (named == buffer) named = Failed(Donated(), /*origin=*/0);
+    }
+  };
+  if (!buffer->aliased_) {
+    if (Shards* shards = FindAll(array)) forsake(*shards);
+    return;
+  }
+  const SessionId session = SessionOf(array);
+  const auto end = arrays_.upper_bound(MakeArrayId(session, kMaxPerSession));
+  for (auto other = arrays_.lower_bound(MakeArrayId(session, 0)); other != end; ++other) forsake(other->second);
 }
 
 void Store::EndRead(const BufferRef& buffer) {

@@ -79,6 +79,7 @@ class Buffer {
   bool handed_over_ = false;
   bool in_memory_ = false;  // counted in the accounts
   bool taken_ = false;      // a launch has consumed it; it may not have been computed by then
+  bool aliased_ = false;    // it has had several names
   bool donated_ = false;    // a launch that is queued or has run takes it: no name reaches it any more
   int reads_ = 0;           // not over yet
   int64_t bytes_ = 0;
@@ -122,6 +123,13 @@ class Store {
   // The launch has taken it: it is as good as failed, and its memory is not ours any more. Who waits for it to be
   // settled goes on waiting until it is known how its making ended, so that a report about that is true.
   void Consume(const BufferRef& buffer);
+
+  // A launch was to take this, a shard of `array`, and has failed: no name keeps it any more, so that its memory goes
+  // with whoever captured it before. Cost: where it has had other names, O(arrays of the session).
+  void Forsake(ArrayId array, const BufferRef& buffer);
+
+  // It gets another name.
+  void SetAliased(const BufferRef& buffer) { buffer->aliased_ = true; }
 
   // Between these two the buffer's contents are needed: no launch that takes it starts.
   void BeginRead(const BufferRef& buffer) { ++buffer->reads_; }

@@ -46,7 +46,9 @@ TEST(Put, AShardThatTheRuntimeRefusesIsTheArraysError) {
   h.Put(kX, {{0, 0}, {1, 1}});
   h.Do(BufferMade{h.made[0].buffer, absl::ResourceExhaustedError("device 0 is full")});
   h.MakeReady(h.made[1], 16);
-  EXPECT_EQ(h.Only().array_done().status().message(), "device 0 is full");
+  const proto::ArrayDone done = h.Only().array_done();
+  EXPECT_EQ(done.status().message(), "device 0 is full");
+  EXPECT_THAT(done.failed_devices(), ElementsAre(0));
   EXPECT_THAT(h.Ping().device_bytes(), ElementsAre(0, 16));
 }
 
