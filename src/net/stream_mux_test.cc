@@ -44,20 +44,22 @@ std::string Data(StreamId id, int64_t offset, int64_t length, int64_t total) {
 
 std::string Finished(StreamId id) { return Message({.type = DataType::kFinished, .stream = id}); }
 
-std::string End(DataType type, StreamId id, const absl::Status& why) {
+// Of an abort: after `sent` bytes.
+std::string End(DataType type, StreamId id, const absl::Status& why, int64_t sent = 0) {
   return Message({.type = type,
+                  .detail = static_cast<uint8_t>(why.code()),
                   .length = static_cast<uint32_t>(why.message().size()),
                   .stream = id,
-                  .value = static_cast<int64_t>(why.code()),
+                  .value = sent,
                   .total = static_cast<int64_t>(OriginOf(why))},
                  std::string(why.message()));
 }
 
 // Gives `bytes` to `mux`, at most `piece` at a time.
-absl::Status Feed(StreamMux& mux, absl::string_view bytes, size_t piece = 1 << 30) {
+absl::Status Feed(StreamMux& mux, absl::string_view bytes, size_t piece = 1 << 30, int connection = 0) {
   while (!bytes.empty()) {
     std::array<iovec, 2> room;
-    const int count = mux.ReadBuffers(room);
+    const int count = mux.ReadBuffers(room, connection);
     size_t filled = 0;
     for (int i = 0; i < count; ++i) {
       EXPECT_GT(room[i].iov_len, 0u);
@@ -66,16 +68,16 @@ absl::Status Feed(StreamMux& mux, absl::string_view bytes, size_t piece = 1 << 3
       bytes.remove_prefix(n);
       filled += n;
     }
-    if (absl::Status breach = mux.Filled(filled); !breach.ok()) return breach;
+    if (absl::Status breach = mux.Filled(filled, connection); !breach.ok()) return breach;
   }
   return absl::OkStatus();
 }
 
 // Takes what `mux` has to write, at most `piece` bytes at a time.
-std::string Drain(StreamMux& mux, size_t piece = 1 << 30) {
+std::string Drain(StreamMux& mux, size_t piece = 1 << 30, int connection = 0) {
   std::string bytes;
   while (true) {
-    const absl::Span<const iovec> parts = mux.WriteBuffers();
+    const absl::Span<const iovec> parts = mux.WriteBuffers(connection);
     if (parts.empty()) return bytes;
     size_t written = 0;
     for (const iovec& part : parts) {
@@ -83,7 +85,7 @@ std::string Drain(StreamMux& mux, size_t piece = 1 << 30) {
       bytes.append(static_cast<const char*>(part.iov_base), n);
       written += n;
     }
-    mux.Written(written);
+    mux.Written(written, connection);
   }
 }
 
@@ -159,7 +161,9 @@ TEST_F(StreamMuxTest, DataWithAGapOrOfAnotherLengthAreABreach) {
   for (const std::string& bytes : {Data(kId, 1, 10, 1000), Data(kId, 0, 10, 999)}) {
     StreamMux mux("worker 9");
     mux.Connected();
-    mux.Receive(kId, 1000, 1000, std::make_shared<TestSink>(1000));
+    auto sink = std::make_shared<TestSink>(1000);
+    sink->in_order = true;
+    mux.Receive(kId, 1000, 1000, sink);
     EXPECT_EQ(Feed(mux, bytes).code(), absl::StatusCode::kInvalidArgument);
   }
 }
@@ -208,7 +212,7 @@ TEST_F(StreamMuxTest, ARefusedStreamIsForgottenWhenTheSenderHasSaidItsLast) {
   mux_.Receive(kId, 1000, 1000, sink_);
   mux_.Cancel(kId, absl::AbortedError("enough"));
   (void)Drain(mux_);
-  ASSERT_TRUE(Feed(mux_, Data(kId, 0, 400, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"))).ok());
+  ASSERT_TRUE(Feed(mux_, Data(kId, 0, 400, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"), 400)).ok());
   EXPECT_FALSE(Feed(mux_, Data(kId, 400, 600, 1000)).ok());
 }
 
@@ -232,7 +236,7 @@ TEST_F(StreamMuxTest, AChunkWhoseStreamEndsWhileItIsWrittenIsCompletedFromACopy)
   mux_.Cancel(kId, absl::AbortedError("gone"));
   EXPECT_THAT(source_->results(), ElementsAre(absl::AbortedError("gone")));
   source_ = nullptr;
-  const std::string all = Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("gone"));
+  const std::string all = Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("gone"), 1000);
   EXPECT_EQ(Drain(mux_, 33), all.substr(100));
 }
 
@@ -334,7 +338,7 @@ TEST_F(StreamMuxTest, AScatteredChunkThatIsHalfWrittenIsCompletedWhenItsStreamEn
   mux_.Written(bytes.size());
   mux_.Cancel(kId, absl::AbortedError("enough"));
   EXPECT_EQ(bytes + Drain(mux_, 50),
-            Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough")));
+            Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"), 1000));
 }
 
 TEST_F(StreamMuxTest, AnEndSaysWhereTheErrorComesFrom) {
