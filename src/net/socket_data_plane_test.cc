@@ -19,9 +19,16 @@ namespace causeway {
 namespace {
 
 struct SocketPair final : DataPlanePair {
-  explicit SocketPair(const std::string& low_listens, const std::string& high_listens) {
-    auto low_plane = SocketDataPlane::Start({.self = kLow, .listen_address = low_listens});
-    auto high_plane = SocketDataPlane::Start({.self = kHigh, .listen_address = high_listens});
+  explicit SocketPair(const std::string& low_listens, const std::string& high_listens, int connections = 1) {
+    SocketDataPlaneOptions options;
+    options.connections = connections;
+    options.large_stream_bytes = 1;  // all are
+    options.self = kLow;
+    options.listen_address = low_listens;
+    auto low_plane = SocketDataPlane::Start(options);
+    options.self = kHigh;
+    options.listen_address = high_listens;
+    auto high_plane = SocketDataPlane::Start(options);
     low_address = (*low_plane)->listen_address();
     high_address = (*high_plane)->listen_address();
     low = *std::move(low_plane);
@@ -44,6 +51,9 @@ std::unique_ptr<DataPlanePair> OverUnix() {
   return std::make_unique<SocketPair>(path + "-low", path + "-high");
 }
 
+std::unique_ptr<DataPlanePair> OverTcpOn4() { return std::make_unique<SocketPair>("127.0.0.1:0", "127.0.0.1:0", 4); }
+
+INSTANTIATE_TEST_SUITE_P(TcpOn4, DataPlaneContract, ::testing::Values(&OverTcpOn4));
 INSTANTIATE_TEST_SUITE_P(Tcp, DataPlaneContract, ::testing::Values(&OverTcp));
 INSTANTIATE_TEST_SUITE_P(Unix, DataPlaneContract, ::testing::Values(&OverUnix));
 
