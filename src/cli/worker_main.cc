@@ -115,6 +115,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, CreatePjrtRuntime(plugin));
   SocketDataPlaneOptions data;
   data.listen_address = options.data_address;
+  data.connections = options.data.connections;
   ASSIGN_OR_RETURN(const std::unique_ptr<SocketDataPlane> plane, SocketDataPlane::Start(std::move(data)));
 
   const RealClock clock;

@@ -16,6 +16,7 @@ struct WorkerOptions {
   std::string plugin = "cpu";
   int devices = 0;  // to make, where the plugin can make any number; 0: all that it finds
   std::string data_address = kDefaultDataAddress;
+  DataFlags data;
   std::string token;
   // A plugin that makes one client of several processes (cuda): their group, and this one's place in it.
   std::string group;

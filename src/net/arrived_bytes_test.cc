@@ -35,7 +35,8 @@ TEST(ArrivedBytes, WhatHasComeDoesNotComeAgain) {
   ArrivedBytes arrived;
   EXPECT_TRUE(arrived.Add(0, 10));
   EXPECT_TRUE(arrived.Add(20, 30));
-  for (const auto& [begin, end] : std::vector<std::pair<int, int>>{{0, 1}, {9, 12}, {20, 30}, {15, 21}, {29, 31}, {12, 40}}) {
+  for (const auto& [begin, end] :
+       std::vector<std::pair<int, int>>{{0, 1}, {9, 12}, {20, 30}, {15, 21}, {29, 31}, {12, 40}}) {
     EXPECT_FALSE(arrived.Add(begin, end)) << begin;
   }
   EXPECT_EQ(arrived.bytes(), 20);

@@ -1,4 +1,4 @@
-// One socket of the data plane: a hello each way, then the streams of one peer, or what goes of them on this connection.
+// One socket of the data plane: a hello each way, then the streams of one peer, or its part of them.
 //
 // Threading: the I/O thread only, callbacks too.
 // Lifetime: shared; its pending waits hold it until Close. After Close no callback comes.
@@ -41,8 +41,8 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   void After(absl::Duration delay, std::function<void()> then);
 
   // Moves the bytes of connection `number` of `mux` from now on; it outlives the connection or its Close. `lost` is
-  // called once, when the connection is lost (UNAVAILABLE) or the other side breaks the protocol (INVALID_ARGUMENT); the
-  // connection is closed then. `others_wait`: something may be there for the mux's other connections to write.
+  // called once, when the connection is lost (UNAVAILABLE) or the other side breaks the protocol (INVALID_ARGUMENT);
+  // the connection is closed then. `others_wait`: something may be there for the mux's other connections to write.
   void Attach(StreamMux* mux, int number, std::function<void(absl::Status)> lost, std::function<void()> others_wait);
 
   // The mux may have something to write.

@@ -61,8 +61,7 @@ class Sink final : public StreamSink {
 
 class Source final : public StreamSource {
  public:
-  Source(int64_t total, int64_t available, bool keeps)
-      : total_(total), available_(available), keeps_(keeps) {}
+  Source(int64_t total, int64_t available, bool keeps) : total_(total), available_(available), keeps_(keeps) {}
   ~Source() override { FUZZ_CHECK(done_); }
 
   bool KeepsMemory() const override { return keeps_; }

@@ -180,8 +180,8 @@ class SocketPlaneCore final : public PlaneCore {
     if (hello->refusal != absl::StatusCode::kOk) {
       return absl::Status(hello->refusal, "it refuses the connection; its log says why");
     }
-    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) ||
-        hello->lane != said.lane || hello->index != said.index || hello->set != said.set) {
+    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) || hello->lane != said.lane ||
+        hello->index != said.index || hello->set != said.set) {
       return absl::PermissionDeniedError("somebody else listens there");
     }
     return absl::OkStatus();

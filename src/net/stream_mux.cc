@@ -330,7 +330,8 @@ absl::Status StreamMux::OnGrant(const DataHeader& header) {
   const auto it = sending_.find(id);
   if (it == sending_.end()) {
     if (ended_.Find(id) != nullptr) return absl::OkStatus();
-    const auto [early, is_new] = early_grants_.try_emplace(id, EarlyGrant{.granted = 0, .total = header.total, .in_order = false});
+    const auto [early, is_new] =
+        early_grants_.try_emplace(id, EarlyGrant{.granted = 0, .total = header.total, .in_order = false});
     if (is_new && early_grants_.size() > kMaxRecentStreams) {
       return Breach(id, "it asks for too many streams that nobody sends");
     }

@@ -212,8 +212,8 @@ class StreamMux {
   absl::flat_hash_map<StreamId, EarlyGrant> early_grants_;  // for streams that were not begun here
 
   std::vector<std::unique_ptr<Connection>> connections_;
-  std::string control_;                         // what is said in the next batch of connection 0
-  Turns turns_;                                 // of the streams that are sent on any connection
+  std::string control_;  // what is said in the next batch of connection 0
+  Turns turns_;          // of the streams that are sent on any connection
   uint64_t last_turn_ = 0;
   std::vector<absl::Span<const char>> pieces_;  // of the chunk that is added to a batch
   std::vector<char> waste_;                     // where dropped bytes go
