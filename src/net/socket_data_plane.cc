@@ -88,7 +88,8 @@ class SocketPlaneCore final : public PlaneCore {
     // Held: a failed write closes all of them and drops them from links_.
     if (it->second.connections.size() == 1) {
       const std::shared_ptr<DataConnection> connection = it->second.connections.front();
-      return connection->Flush();
+      if (connection != nullptr) connection->Flush();
+      return;
     }
     const std::vector<std::shared_ptr<DataConnection>> connections = it->second.connections;
     for (const auto& connection : connections) {
