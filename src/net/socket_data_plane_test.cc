@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <future>
 #include <optional>
@@ -301,8 +302,12 @@ TEST_F(SocketDataPlaneOnSeveral, TheyAreMadeForTheFirstLargeStreamAndItsBytesGoO
     ExpectWhole(Transfer(upwards, 48 << 20, 48 << 20));
     ASSERT_EQ(relay_->connections(), 3);
     for (int i = 0; i < 3; ++i) EXPECT_GT(relay_->forwarded(i), kChunkBytes) << "connection " << i;
-    ExpectWhole(Transfer(upwards, 8 << 20, 8 << 20));
+    // And when they have all been idle.
+    std::array<int64_t, 3> before;
+    for (int i = 0; i < 3; ++i) before[i] = relay_->forwarded(i);
+    ExpectWhole(Transfer(upwards, 48 << 20, 48 << 20));
     EXPECT_EQ(relay_->connections(), 3) << "they are there already";
+    for (int i = 0; i < 3; ++i) EXPECT_GT(relay_->forwarded(i) - before[i], kChunkBytes) << "connection " << i;
   }
 }
 
