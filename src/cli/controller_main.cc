@@ -71,6 +71,7 @@ absl::Status RunController(const ControllerFlags& flags) {
   options.program_directory_bytes = flags.programs.cache_bytes;
   options.control_address = flags.control_address;
   options.data_address = flags.data_address;
+  options.data_connections = flags.data.connections;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControllerShell> shell, ControllerShell::Start(std::move(options)));
   IfrtDoorOptions door_options;
   door_options.slices = flags.slices;

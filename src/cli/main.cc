@@ -14,6 +14,7 @@
 #include "cli/up.h"
 #include "cli/version.h"
 #include "cli/worker_main.h"
+#include "net/data_codec.h"
 #include "pjrt/plugin_report.h"
 
 namespace causeway {
@@ -138,6 +139,15 @@ void AddScheduling(CLI::App& sub, SchedulingFlags& flags) {
       ->capture_default_str();
 }
 
+void AddData(CLI::App& sub, DataFlags& flags) {
+  sub.add_option("--data-connections", flags.connections,
+                 "Connections for the bulk data of two processes, where one does not fill the path between them; each "
+                 "pair has as many as the side that wants fewer")
+      ->envname("CAUSEWAY_DATA_CONNECTIONS")
+      ->check(CLI::Range(1, kMaxDataConnections))
+      ->capture_default_str();
+}
+
 void AddController(CLI::App& app, ControllerFlags& flags) {
   CLI::App* sub = app.add_subcommand("controller", "Run a cluster's controller");
   sub->footer(
@@ -179,6 +189,7 @@ void AddController(CLI::App& app, ControllerFlags& flags) {
   AddPressure(*sub, flags.pressure);
   AddPrograms(*sub, flags.programs);
   AddScheduling(*sub, flags.scheduling);
+  AddData(*sub, flags.data);
 }
 
 void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
@@ -209,6 +220,7 @@ void AddWorker(CLI::App& app, WorkerOptions& flags, std::string& token_file) {
   sub->add_option("--data-address", flags.data_address, "Where other workers' data arrive; port 0: any free one")
       ->envname("CAUSEWAY_DATA_ADDRESS")
       ->capture_default_str();
+  AddData(*sub, flags.data);
   sub->add_option("--token-file", token_file, "File with the cluster's token (or CAUSEWAY_TOKEN)")
       ->envname("CAUSEWAY_TOKEN_FILE");
   sub->add_option("--group", flags.group,
@@ -255,6 +267,7 @@ void AddUp(CLI::App& app, UpFlags& flags) {
   AddPressure(*sub, flags.pressure);
   AddPrograms(*sub, flags.programs);
   AddScheduling(*sub, flags.scheduling);
+  AddData(*sub, flags.data);
 }
 
 void AddStatus(CLI::App& app, StatusFlags& flags) {

@@ -46,6 +46,11 @@ struct ProgramFlags {
   static std::string DefaultProgramCache();
 };
 
+// How bulk data travel, of `causeway worker` too.
+struct DataFlags {
+  int connections = 1;  // between two processes
+};
+
 // Whose launch is next, of both too.
 struct SchedulingFlags {
   std::string policy = "fair";  // or "fcfs"
@@ -71,6 +76,7 @@ struct ControllerFlags {
   PressureFlags pressure;
   ProgramFlags programs;
   SchedulingFlags scheduling;
+  DataFlags data;
 };
 
 struct UpFlags {
@@ -91,6 +97,7 @@ struct UpFlags {
   PressureFlags pressure;
   ProgramFlags programs;
   SchedulingFlags scheduling;
+  DataFlags data;
 };
 
 struct StatusFlags {

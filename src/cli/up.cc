@@ -118,6 +118,7 @@ std::vector<std::string> ControllerArguments(const UpFlags& flags, const std::st
       {"--spill", flags.pressure.spill_bytes},
       {"--program-cache-size", flags.programs.cache_bytes},
       {"--credits", flags.scheduling.credits},
+      {"--data-connections", flags.data.connections},
   };
   for (const auto& [flag, value] : limits) {
     arguments.push_back(flag);
@@ -157,6 +158,8 @@ class Up {
                                            absl::StrCat(flags_.devices),
                                            "--plugin",
                                            flags_.plugin,
+                                           "--data-connections",
+                                           absl::StrCat(flags_.data.connections),
                                            "--data-address",
                                            absl::StrFormat("unix:%s/worker-%d-%d.data", dir_, island, host)};
         if (!flags_.launch_time.empty()) {

@@ -129,6 +129,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime, MakeRuntime(plugin, options.launch_time));
   SocketDataPlaneOptions data;
   data.listen_address = options.data_address;
+  data.connections = options.data.connections;
   ASSIGN_OR_RETURN(const std::unique_ptr<SocketDataPlane> plane, SocketDataPlane::Start(std::move(data)));
 
   const RealClock clock;

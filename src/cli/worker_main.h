@@ -19,6 +19,7 @@ struct WorkerOptions {
   int devices = 0;                             // to make, where the plugin can make any number; 0: all that it finds
   std::optional<int64_t> device_memory_bytes;  // of each; empty: as the plugin says; 0: no limit
   std::string data_address = kDefaultDataAddress;
+  DataFlags data;
   std::string token;
   // What launches take instead of running, as timed/launch_times.h says; empty: they run.
   std::string launch_time;

@@ -38,6 +38,7 @@ class Parts::Sink final : public StreamSink {
        std::shared_ptr<PartOwner> owner, uint64_t slot)
       : parts_(std::move(parts)), id_(id), stream_(stream), into_(into), owner_(std::move(owner)), slot_(slot) {}
 
+  bool TakesAnyOrder() const override { return true; }
   absl::Span<char> Buffer(int64_t offset, int64_t length) override { return into_.Run(offset, length); }
   void OnData(int64_t, int64_t) override {}
   void OnDone(absl::Status status) override {
@@ -64,6 +65,7 @@ class Parts::Source final : public StreamSource {
   Source(std::shared_ptr<Parts> parts, WorkerId peer, StreamId stream, Pending pending)
       : parts_(std::move(parts)), peer_(peer), stream_(stream), from_(pending.from), pending_(std::move(pending)) {}
 
+  bool KeepsMemory() const override { return true; }
   absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override { return from_.Run(offset, max_bytes); }
   void ReadParts(int64_t offset, int64_t max_bytes, size_t max_parts,
                  std::vector<absl::Span<const char>>& parts) override {

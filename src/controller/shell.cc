@@ -65,8 +65,11 @@ absl::StatusOr<std::unique_ptr<ControllerShell>> ControllerShell::Start(Controll
 
 absl::Status ControllerShell::Listen() {
   io_ = std::make_unique<IoThread>("control");
-  ASSIGN_OR_RETURN(data_plane_,
-                   SocketDataPlane::Start({.self = kControllerPeer, .listen_address = options_.data_address}));
+  SocketDataPlaneOptions data;
+  data.self = kControllerPeer;
+  data.listen_address = options_.data_address;
+  data.connections = options_.data_connections;
+  ASSIGN_OR_RETURN(data_plane_, SocketDataPlane::Start(data));
   options_.core.data_address = data_plane_->listen_address();
   if (!options_.program_directory.empty()) {
     absl::StatusOr<std::unique_ptr<ProgramStore>> store =

@@ -36,6 +36,7 @@ struct ControllerShellOptions {
   ControllerOptions core;                           // data_address and key_seed are filled in
   std::string control_address = "127.0.0.1:29001";  // for workers and tools; "unix:PATH" too
   std::string data_address = "127.0.0.1:0";
+  int data_connections = 1;       // with each worker, for bulk data
   std::string program_directory;  // where compiled programs outlive this process; empty: nowhere
   int64_t program_directory_bytes = int64_t{4} << 30;
 };

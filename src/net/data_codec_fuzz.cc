@@ -36,7 +36,7 @@ void FeedHeader(std::string bytes) {
       break;
     case DataType::kAbort:
     case DataType::kRefuse:
-      FUZZ_CHECK(header->length <= kMaxReasonBytes && header->value != 0);
+      FUZZ_CHECK(header->length <= kMaxReasonBytes && header->detail != 0 && header->value >= 0);
       break;
     case DataType::kFinished:
       FUZZ_CHECK(header->length == 0);

@@ -31,7 +31,10 @@ TEST(DataHello, IsReadAsItWasWritten) {
                   .to = kControllerPeer,
                   .key = ~uint64_t{5},
                   .refusal = absl::StatusCode::kNotFound,
-                  .lane = DataLane::kMessages},
+                  .lane = DataLane::kMessages,
+                  .connections = kMaxDataConnections,
+                  .index = kMaxDataConnections - 1,
+                  .set = 0xfedcba98},
                  bytes.data());
   const absl::StatusOr<DataHello> hello = ParseDataHello(bytes.data());
   ASSERT_TRUE(hello.ok()) << hello.status();
@@ -40,15 +43,23 @@ TEST(DataHello, IsReadAsItWasWritten) {
   EXPECT_EQ(hello->key, ~uint64_t{5});
   EXPECT_EQ(hello->refusal, absl::StatusCode::kNotFound);
   EXPECT_EQ(hello->lane, DataLane::kMessages);
+  EXPECT_EQ(hello->connections, kMaxDataConnections);
+  EXPECT_EQ(hello->index, kMaxDataConnections - 1);
+  EXPECT_EQ(hello->set, 0xfedcba98u);
 }
 
 TEST(DataHello, OtherMagicOtherVersionAndImpossibleNumbersAreRefused) {
   HelloBytes good;
   WriteDataHello({.from = PeerId{1}, .to = PeerId{0}, .key = 3}, good.data());
-  for (const size_t at : {0, 5, 6, 7, 25, 28, 31}) {
+  for (const size_t at : {0, 5, 6, 7, 24, 25, 27}) {
     HelloBytes bytes = good;
     bytes[at] = static_cast<char>(bytes[at] + 17);
     EXPECT_EQ(ParseDataHello(bytes.data()).status().code(), absl::StatusCode::kInvalidArgument) << "byte " << at;
+  }
+  for (const int connections : {0, kMaxDataConnections + 1, 255}) {
+    HelloBytes bytes = good;
+    bytes[26] = static_cast<char>(connections);
+    EXPECT_FALSE(ParseDataHello(bytes.data()).ok()) << connections << " connections";
   }
 }
 
@@ -75,6 +86,7 @@ TEST(DataHeader, DataMustLieWithinTheStream) {
   EXPECT_FALSE(IsRead({.type = DataType::kData, .length = 10, .value = kMax, .total = kMax}));
   EXPECT_FALSE(IsRead({.type = DataType::kData, .length = kChunkBytes + 1, .value = 0, .total = kMax}));
   EXPECT_FALSE(IsRead({.type = DataType::kData, .length = 10, .value = 0, .total = -5}));
+  EXPECT_FALSE(IsRead({.type = DataType::kData, .detail = 1, .length = 10, .value = 0, .total = 100}));
 }
 
 TEST(DataHeader, AGrantIsPositiveAndWithinTheStream) {
@@ -83,16 +95,21 @@ TEST(DataHeader, AGrantIsPositiveAndWithinTheStream) {
   EXPECT_FALSE(IsRead({.type = DataType::kGrant, .value = 0, .total = 100}));
   EXPECT_FALSE(IsRead({.type = DataType::kGrant, .value = -1, .total = 100}));
   EXPECT_FALSE(IsRead({.type = DataType::kGrant, .length = 1, .value = 1, .total = 100}));
+  EXPECT_TRUE(IsRead({.type = DataType::kGrant, .detail = 1, .value = 1, .total = 100})) << "in order";
+  EXPECT_FALSE(IsRead({.type = DataType::kGrant, .detail = 2, .value = 1, .total = 100}));
 }
 
 TEST(DataHeader, AnEndHasAnErrorCodeAndABoundedReason) {
   for (const DataType type : {DataType::kAbort, DataType::kRefuse}) {
-    EXPECT_TRUE(IsRead({.type = type, .length = kMaxReasonBytes, .value = 16}));
-    EXPECT_FALSE(IsRead({.type = type, .length = kMaxReasonBytes + 1, .value = 16}));
-    EXPECT_FALSE(IsRead({.type = type, .value = 0})) << "OK is no error";
-    EXPECT_FALSE(IsRead({.type = type, .value = 17}));
-    EXPECT_TRUE(IsRead({.type = type, .value = 1, .total = -1})) << "an origin may be any number";
+    EXPECT_TRUE(IsRead({.type = type, .detail = 16, .length = kMaxReasonBytes}));
+    EXPECT_FALSE(IsRead({.type = type, .detail = 16, .length = kMaxReasonBytes + 1}));
+    EXPECT_FALSE(IsRead({.type = type, .detail = 0})) << "OK is no error";
+    EXPECT_FALSE(IsRead({.type = type, .detail = 17}));
+    EXPECT_FALSE(IsRead({.type = type, .detail = 1, .value = -1}));
+    EXPECT_TRUE(IsRead({.type = type, .detail = 1, .total = -1})) << "an origin may be any number";
   }
+  EXPECT_TRUE(IsRead({.type = DataType::kAbort, .detail = 1, .value = kMax})) << "so many bytes were sent";
+  EXPECT_FALSE(IsRead({.type = DataType::kRefuse, .detail = 1, .value = 1}));
   EXPECT_TRUE(IsRead({.type = DataType::kFinished}));
   EXPECT_FALSE(IsRead({.type = DataType::kFinished, .value = 1}));
 }
@@ -110,6 +127,7 @@ TEST(DataHeader, WhateverIsReadFromRandomBytesKeepsItsPromises) {
   int read = 0;
   for (int round = 0; round < 200'000; ++round) {
     HeaderBytes bytes = Bytes({.type = static_cast<DataType>(random() % 7),
+                               .detail = static_cast<uint8_t>(random() % 3),
                                .length = static_cast<uint32_t>(random() % (2 * kChunkBytes)),
                                .stream = StreamId{random()},
                                .value = static_cast<int64_t>(random() >> (random() % 64)),

@@ -72,10 +72,13 @@ void DataConnection::Heard(absl::StatusOr<DataHello> hello) {
   if (const auto heard = std::exchange(heard_, nullptr)) heard(std::move(hello));
 }
 
-void DataConnection::Attach(StreamMux* mux, std::function<void(absl::Status)> lost) {
+void DataConnection::Attach(StreamMux* mux, int number, std::function<void(absl::Status)> lost,
+                            std::function<void()> others_wait) {
   StopTimer();
   mux_ = mux;
+  number_ = number;
   lost_ = std::move(lost);
+  others_wait_ = std::move(others_wait);
   AwaitReadable(&DataConnection::ReadStreams);
   Flush();
 }
@@ -83,36 +86,42 @@ void DataConnection::Attach(StreamMux* mux, std::function<void(absl::Status)> lo
 void DataConnection::ReadStreams() {
   for (size_t turn = 0; turn < kBytesPerTurn;) {
     std::array<iovec, 2> room;
-    const int count = mux_->ReadBuffers(room);
+    const int count = mux_->ReadBuffers(room, number_);
     const size_t most = room[0].iov_len + (count == 2 ? room[1].iov_len : 0);
     absl::Status why;
     const std::optional<size_t> received = ReceiveSome(fd_, room.data(), count, &why);
     if (!received.has_value()) return Lost(why);
     if (*received == 0) break;
-    if (const absl::Status breach = mux_->Filled(*received); !breach.ok()) return Lost(breach);
+    if (const absl::Status breach = mux_->Filled(*received, number_); !breach.ok()) return Lost(breach);
     turn += *received;
     if (*received < most) break;
   }
-  Flush();
+  FlushAll();
   if (!closed_) AwaitReadable(&DataConnection::ReadStreams);
 }
 
+void DataConnection::FlushAll() {
+  Flush();
+  if (!closed_ && mux_->others_wait(number_)) others_wait_();
+}
+
 void DataConnection::Flush() {
-  if (closed_ || awaits_writable_) return;
+  // Before Attach it has no streams.
+  if (closed_ || awaits_writable_ || mux_ == nullptr) return;
   for (size_t turn = 0; turn < kBytesPerTurn;) {
-    const absl::Span<const iovec> parts = mux_->WriteBuffers();
+    const absl::Span<const iovec> parts = mux_->WriteBuffers(number_);
     if (parts.empty()) return;
     absl::Status why;
     const std::optional<size_t> sent = SendSome(fd_, parts.data(), static_cast<int>(parts.size()), &why);
     if (!sent.has_value()) return Lost(why);
     if (*sent == 0) break;
-    mux_->Written(*sent);
+    mux_->Written(*sent, number_);
     turn += *sent;
   }
   awaits_writable_ = true;
   socket_.async_wait(Socket::wait_write, [self = shared_from_this()](asio::error_code error) {
     self->awaits_writable_ = false;
-    if (!error) self->Flush();
+    if (!error) self->FlushAll();
   });
 }
 

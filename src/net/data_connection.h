@@ -1,4 +1,4 @@
-// One socket of the data plane: a hello each way, then the streams of one peer.
+// One socket of the data plane: a hello each way, then the streams of one peer, or its part of them.
 //
 // Threading: the I/O thread only, callbacks too.
 // Lifetime: shared; its pending waits hold it until Close. After Close no callback comes.
@@ -40,10 +40,10 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   // Calls `then` after `delay`, unless this is called again, or Attach or Close, before.
   void After(absl::Duration delay, std::function<void()> then);
 
-  // Moves the bytes of `mux` from now on; it outlives the connection or its Close. `lost` is called once, when the
-  // connection is lost (UNAVAILABLE) or the other side breaks the protocol (INVALID_ARGUMENT); the connection is closed
-  // then.
-  void Attach(StreamMux* mux, std::function<void(absl::Status)> lost);
+  // Moves the bytes of connection `number` of `mux` from now on; it outlives the connection or its Close. `lost` is
+  // called once, when the connection is lost (UNAVAILABLE) or the other side breaks the protocol (INVALID_ARGUMENT);
+  // the connection is closed then. `others_wait`: something may be there for the mux's other connections to write.
+  void Attach(StreamMux* mux, int number, std::function<void(absl::Status)> lost, std::function<void()> others_wait);
 
   // The mux may have something to write.
   void Flush();
@@ -59,6 +59,7 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   void ReadHello();
   void Heard(absl::StatusOr<DataHello> hello);
   void ReadStreams();
+  void FlushAll();
   void Lost(const absl::Status& why);
 
   Socket socket_;
@@ -73,7 +74,9 @@ class DataConnection : public std::enable_shared_from_this<DataConnection> {
   std::function<void(absl::StatusOr<DataHello>)> heard_;
 
   StreamMux* mux_ = nullptr;
+  int number_ = 0;
   std::function<void(absl::Status)> lost_;
+  std::function<void()> others_wait_;
   bool awaits_writable_ = false;
 };
 

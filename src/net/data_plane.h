@@ -49,6 +49,11 @@ class StreamSink {
   // Bytes [offset, offset + length) are in place. Offsets ascend without gaps.
   virtual void OnData(int64_t offset, int64_t length) = 0;
 
+  // True: Buffer may be asked for any part of the stream, in any order, and for the next while others are being filled;
+  // OnData then covers one or several of them, or an end of one and more. Its chunks travel on all the connections of
+  // the pair. False: each Buffer is followed by its OnData, or part of it, before the next. Asked once.
+  virtual bool TakesAnyOrder() const { return false; }
+
   // OK: all bytes are in place. Otherwise: the sender's error, or UNAVAILABLE when the connection is lost, or
   // CANCELLED.
   virtual void OnDone(absl::Status status) = 0;
@@ -70,6 +75,10 @@ class StreamSource {
     if (max_parts == 0) return;
     if (const absl::Span<const char> part = Read(offset, max_bytes); !part.empty()) parts.push_back(part);
   }
+
+  // True: what Read and ReadParts gave stays valid until OnDone. Its chunks travel on all the connections of the pair.
+  // Asked once.
+  virtual bool KeepsMemory() const { return false; }
 
   // OK: all bytes were handed to the connection. Otherwise: the receiver's refusal, UNAVAILABLE, or CANCELLED.
   virtual void OnDone(absl::Status status) = 0;
@@ -94,9 +103,9 @@ class DataPlane {
   virtual ~DataPlane() = default;
 
   // Where `peer` is found ("HOST:PORT" or "unix:PATH") and the key that both sides of this pair must show. There is one
-  // connection per pair: the side with the higher PeerId dials when it first needs it, the other waits for it (a
-  // Receive or Send on both sides is what moves data, so the dialling side always learns of it). A changed address or
-  // key drops the old connection and fails its streams.
+  // connection per pair, or a few that come and go together: the side with the higher PeerId dials when it first needs
+  // it, the other waits for it (a Receive or Send on both sides is what moves data, so the dialling side always learns
+  // of it). A changed address or key drops the old connection and fails its streams.
   virtual void SetPeer(PeerId peer, std::string address, uint64_t key) = 0;
 
   // Drops the connection; its streams fail with UNAVAILABLE, on the other side too.

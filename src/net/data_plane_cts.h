@@ -211,6 +211,22 @@ TEST_P(DataPlaneContract, ASourceWithoutBytesIsAskedAgainWhenItWakes) {
   ExpectWhole(stream);
 }
 
+TEST_P(DataPlaneContract, EndsThatWantTheirBytesInOrderGetThemSo) {
+  Introduce();
+  const int64_t total = 6 * kChunkBytes + 99;
+  std::vector<Stream> streams;
+  for (uint64_t i = 0; i < 8; ++i) {
+    const StreamId id{1 + i};
+    Stream stream{id, std::make_shared<TestSink>(total, /*room=*/400'001), std::make_shared<TestSource>(id, total)};
+    stream.sink->in_order = i % 2 == 0;
+    stream.source->forgets = i % 4 < 2;
+    (i < 4 ? high() : low()).Receive(i < 4 ? kLow : kHigh, id, total, total, stream.sink);
+    (i < 4 ? low() : high()).Send(i < 4 ? kHigh : kLow, id, total, stream.source);
+    streams.push_back(std::move(stream));
+  }
+  for (const Stream& stream : streams) ExpectWhole(stream);
+}
+
 TEST_P(DataPlaneContract, SinksAndSourcesMayCutTheStreamAsTheyLike) {
   Introduce();
   const StreamId id{1};

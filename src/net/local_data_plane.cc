@@ -24,12 +24,14 @@ class LocalPlaneCore final : public PostedMessagesCore {
   using Planes = absl::flat_hash_map<std::string, LocalPlaneCore*>;
 
   // `planes` lives as long as `hub`.
-  LocalPlaneCore(Executor& executor, std::shared_ptr<void> hub, Planes* planes, std::string address, PeerId self)
+  LocalPlaneCore(Executor& executor, std::shared_ptr<void> hub, Planes* planes, std::string address, PeerId self,
+                 int connections)
       : PostedMessagesCore(self),
         executor_(executor),
         hub_(std::move(hub)),
         planes_(*planes),
-        address_(std::move(address)) {}
+        address_(std::move(address)),
+        connections_(connections) {}
 
   void Shutdown() override {
     planes_.erase(address_);
@@ -74,10 +76,14 @@ class LocalPlaneCore final : public PostedMessagesCore {
     if (us == nullptr || us->key != peer.key) return;
     peer.mux.Connected();
     us->mux.Connected();
+    for (int i = 1; i < std::min(connections_, other->connections_); ++i) {
+      peer.mux.AddConnection();
+      us->mux.AddConnection();
+    }
     other->ScheduleMove(self());
   }
 
-  // Moves one batch to the other side in a task of its own, and schedules the next.
+  // Moves one batch on each connection to the other side in a task of its own, and schedules the next.
   void ScheduleMove(PeerId id) {
     if (!moving_.insert(id).second) return;
     executor_.Post([self = std::static_pointer_cast<LocalPlaneCore>(shared_from_this()), id] {
@@ -92,29 +98,35 @@ class LocalPlaneCore final : public PostedMessagesCore {
     LocalPlaneCore* const other = OtherSide(*peer);
     Peer* const us = other == nullptr ? nullptr : other->Find(self());
     if (us == nullptr || !us->mux.connected()) return;
-    const absl::Span<const iovec> parts = peer->mux.WriteBuffers();
-    if (parts.empty()) return;
+    const int connections = std::min(connections_, other->connections_);
+    // Each takes its batch before the first one arrives.
+    for (int i = 0; i < connections; ++i) peer->mux.WriteBuffers(i);
     size_t moved = 0;
-    for (const iovec& part : parts) {
-      const absl::Status breach =
-          Feed(us->mux, absl::MakeConstSpan(static_cast<const char*>(part.iov_base), part.iov_len));
-      if (!breach.ok()) {
-        const absl::Status why = absl::UnavailableError(breach.message());
-        peer->mux.Disconnected(why);
-        us->mux.Disconnected(why);
-        return;
+    for (int i = connections - 1; i >= 0; --i) {
+      size_t written = 0;
+      for (const iovec& part : peer->mux.WriteBuffers(i)) {
+        const absl::Status breach =
+            Feed(us->mux, absl::MakeConstSpan(static_cast<const char*>(part.iov_base), part.iov_len), i);
+        if (!breach.ok()) {
+          const absl::Status why = absl::UnavailableError(breach.message());
+          peer->mux.Disconnected(why);
+          us->mux.Disconnected(why);
+          return;
+        }
+        written += part.iov_len;
       }
-      moved += part.iov_len;
+      peer->mux.Written(written, i);
+      moved += written;
     }
-    peer->mux.Written(moved);
+    if (moved == 0) return;
     ScheduleMove(id);
     other->ScheduleMove(self());
   }
 
-  static absl::Status Feed(StreamMux& mux, absl::Span<const char> bytes) {
+  static absl::Status Feed(StreamMux& mux, absl::Span<const char> bytes, int connection) {
     while (!bytes.empty()) {
       std::array<iovec, 2> room;
-      const int count = mux.ReadBuffers(room);
+      const int count = mux.ReadBuffers(room, connection);
       size_t filled = 0;
       for (int i = 0; i < count; ++i) {
         const size_t n = std::min(room[i].iov_len, bytes.size());
@@ -122,7 +134,7 @@ class LocalPlaneCore final : public PostedMessagesCore {
         bytes.remove_prefix(n);
         filled += n;
       }
-      if (absl::Status breach = mux.Filled(filled); !breach.ok()) return breach;
+      if (absl::Status breach = mux.Filled(filled, connection); !breach.ok()) return breach;
     }
     return absl::OkStatus();
   }
@@ -131,17 +143,18 @@ class LocalPlaneCore final : public PostedMessagesCore {
   const std::shared_ptr<void> hub_;
   Planes& planes_;
   const std::string address_;
+  const int connections_;
   absl::flat_hash_set<PeerId> moving_;  // peers for whom a Move is posted
 };
 
 LocalDataHub::LocalDataHub(Executor& executor) : executor_(executor), state_(std::make_shared<State>()) {}
 
-std::unique_ptr<LocalDataPlane> LocalDataHub::Add(PeerId self) {
+std::unique_ptr<LocalDataPlane> LocalDataHub::Add(PeerId self, int connections) {
   std::string address;
   std::shared_ptr<LocalPlaneCore> core;
   executor_.RunAndWait([&] {
     address = absl::StrCat("local:", state_->next++);
-    core = std::make_shared<LocalPlaneCore>(executor_, state_, &state_->planes, address, self);
+    core = std::make_shared<LocalPlaneCore>(executor_, state_, &state_->planes, address, self, connections);
     state_->planes[address] = core.get();
   });
   return std::unique_ptr<LocalDataPlane>(new LocalDataPlane(executor_, std::move(core), std::move(address)));

@@ -11,6 +11,9 @@
 // Two planes are connected once each has set the other with the same key and the one that dials has a use for it; a
 // plane that shows another key is left waiting, as there is no clock here.
 //
+// Where two planes have several connections, what is written at once arrives in the opposite order: last connection
+// first.
+//
 // Threading: as data_plane.h says; everything happens on the executor, a batch of bytes a task, so that by hand every
 // run is the same.
 // Lifetime: the executor outlives the hub and the planes; the hub may go before the planes. A plane's destructor ends
@@ -45,8 +48,8 @@ class LocalDataHub {
  public:
   explicit LocalDataHub(Executor& executor);
 
-  // A process of its own, named `self`. Any thread.
-  std::unique_ptr<LocalDataPlane> Add(PeerId self);
+  // A process of its own, named `self`; two have as many connections as the one of them that wants fewer. Any thread.
+  std::unique_ptr<LocalDataPlane> Add(PeerId self, int connections = 1);
 
  private:
   struct State;

@@ -8,9 +8,9 @@ namespace {
 
 // Pumped by hand, so that whatever does not come by itself never comes.
 struct PumpedPair final : DataPlanePair {
-  PumpedPair() : hub(executor) {
-    auto low_plane = hub.Add(kLow);
-    auto high_plane = hub.Add(kHigh);
+  explicit PumpedPair(int connections = 1) : hub(executor) {
+    auto low_plane = hub.Add(kLow, connections);
+    auto high_plane = hub.Add(kHigh, connections + 1);  // the smaller number counts
     low_address = low_plane->listen_address();
     high_address = high_plane->listen_address();
     low = std::move(low_plane);
@@ -63,6 +63,9 @@ struct ThreadedPair final : DataPlanePair {
 
 INSTANTIATE_TEST_SUITE_P(Pumped, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
                            return std::make_unique<PumpedPair>();
+                         }));
+INSTANTIATE_TEST_SUITE_P(PumpedOn3, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
+                           return std::make_unique<PumpedPair>(/*connections=*/3);
                          }));
 INSTANTIATE_TEST_SUITE_P(Threaded, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
                            return std::make_unique<ThreadedPair>();

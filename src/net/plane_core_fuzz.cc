@@ -1,7 +1,8 @@
 // The data plane fed with a peer's bytes, while this side begins, grants, cancels and drops streams.
 //
-// Held true: every sink and source is told of its end exactly once; data come in order and only as granted; what is
-// written is well-formed and no more than the peer granted.
+// Held true: every sink and source is told of its end exactly once; data are told in order and only as granted, and no
+// byte's place is asked for again once it is told; what is written is well-formed, in its place, and no more than the
+// peer granted.
 #include "net/plane_core.h"
 
 #include <algorithm>
@@ -23,17 +24,20 @@ namespace {
 
 constexpr PeerId kPeers[] = {kControllerPeer, PeerId{1}};
 constexpr size_t kScratchBytes = 4096;
+constexpr int kMostConnections = 3;
 
 // Where all sinks write and all sources read: what the bytes are does not matter here.
 std::array<char, kScratchBytes> scratch;
 
 class Sink final : public StreamSink {
  public:
-  Sink(int64_t total, int64_t room) : total_(total), room_(room) {}
+  Sink(int64_t total, int64_t room, bool any_order) : total_(total), room_(room), any_order_(any_order) {}
   ~Sink() override { FUZZ_CHECK(done_); }
 
+  bool TakesAnyOrder() const override { return any_order_; }
   absl::Span<char> Buffer(int64_t offset, int64_t length) override {
-    FUZZ_CHECK(!done_ && offset == received_ && length >= 1 && offset + length <= total_);
+    FUZZ_CHECK(!done_ && length >= 1 && offset + length <= total_);
+    FUZZ_CHECK(any_order_ ? offset >= received_ : offset == received_);
     return absl::MakeSpan(scratch).subspan(0, std::min({length, room_, int64_t{kScratchBytes}}));
   }
   void OnData(int64_t offset, int64_t length) override {
@@ -50,15 +54,17 @@ class Sink final : public StreamSink {
  private:
   const int64_t total_;
   const int64_t room_;
+  const bool any_order_;
   int64_t received_ = 0;
   bool done_ = false;
 };
 
 class Source final : public StreamSource {
  public:
-  Source(int64_t total, int64_t available) : total_(total), available_(available) {}
+  Source(int64_t total, int64_t available, bool keeps) : total_(total), available_(available), keeps_(keeps) {}
   ~Source() override { FUZZ_CHECK(done_); }
 
+  bool KeepsMemory() const override { return keeps_; }
   absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override {
     FUZZ_CHECK(!done_ && max_bytes >= 1 && offset >= 0 && offset + max_bytes <= total_);
     const int64_t bytes = std::min({max_bytes, available_, int64_t{kScratchBytes}});
@@ -85,23 +91,28 @@ class Source final : public StreamSource {
  private:
   const int64_t total_;
   int64_t available_;
+  const bool keeps_;
   bool done_ = false;
 };
 
 // Reads what goes out to a peer, as that peer would.
 class Reader {
  public:
+  int connections = 1;  // that it would have
+
   void Granted(StreamId id, int64_t bytes) { granted_[id] = SaturatingAdd(granted_[id], bytes); }
   // Bytes have come that may be grants, or may make something else of what comes behind them.
   void GrantedUnknown() { known_ = false; }
 
-  void Take(const char* data, size_t size) {
-    bytes_.append(data, size);
-    while (bytes_.size() >= kDataHeaderBytes) {
-      const absl::StatusOr<DataHeader> header = ParseDataHeader(bytes_.data());
+  void Take(int connection, const char* data, size_t size) {
+    std::string& bytes = bytes_[connection];
+    bytes.append(data, size);
+    while (bytes.size() >= kDataHeaderBytes) {
+      const absl::StatusOr<DataHeader> header = ParseDataHeader(bytes.data());
       FUZZ_CHECK(header.ok());
-      if (bytes_.size() - kDataHeaderBytes < header->length) return;
-      bytes_.erase(0, kDataHeaderBytes + header->length);
+      FUZZ_CHECK(connection == 0 || header->type == DataType::kData);
+      if (bytes.size() - kDataHeaderBytes < header->length) return;
+      bytes.erase(0, kDataHeaderBytes + header->length);
       if (header->type == DataType::kData) {
         FUZZ_CHECK(!known_ || header->length <= granted_[header->stream]);
         granted_[header->stream] -= header->length;
@@ -110,13 +121,13 @@ class Reader {
   }
 
   void Clear() {
-    bytes_.clear();
+    for (std::string& bytes : bytes_) bytes.clear();
     granted_.clear();
     known_ = true;
   }
 
  private:
-  std::string bytes_;
+  std::array<std::string, kMostConnections> bytes_;
   std::map<StreamId, int64_t> granted_;
   bool known_ = true;
 };
@@ -130,12 +141,16 @@ class Plane final : public PlaneCore {
 
   std::map<PeerId, Reader> readers;
 
+  void Connect(Peer& peer) {
+    Reader& reader = readers[peer.id];
+    reader.Clear();
+    peer.mux.Connected();
+    for (int i = 1; i < reader.connections; ++i) FUZZ_CHECK(peer.mux.AddConnection() == i);
+  }
+
  private:
   void Attend(Peer& peer) override {
-    if (peer.mux.WantsConnection() && !peer.mux.connected()) {
-      readers[peer.id].Clear();
-      peer.mux.Connected();
-    }
+    if (peer.mux.WantsConnection() && !peer.mux.connected()) Connect(peer);
   }
   void Disconnect(Peer& peer) override { readers[peer.id].Clear(); }
   void PeerSet(Peer&) override {}
@@ -156,11 +171,13 @@ class Driver {
       case 0: {
         const int64_t total = in.Number();
         const int64_t room = 1 + in.Byte();
-        return plane_->Receive(peer, id, total, in.Number(), std::make_shared<Sink>(total, room));
+        const bool any_order = room % 4 != 0;
+        return plane_->Receive(peer, id, total, in.Number(), std::make_shared<Sink>(total, room, any_order));
       }
       case 1: {
         const int64_t total = in.Number();
-        sources_.push_back(std::make_shared<Source>(total, in.Byte()));
+        const int available = in.Byte();
+        sources_.push_back(std::make_shared<Source>(total, available, /*keeps=*/available % 4 != 0));
         return plane_->Send(peer, id, total, sources_.back());
       }
       case 2: {
@@ -177,6 +194,8 @@ class Driver {
         return plane_->WithMux(peer, [&](StreamMux& mux) { mux.Cancel(id, why); });
       }
       case 5:
+        // The next ones may be more or fewer.
+        plane_->readers[peer].connections = 1 + in.Below(kMostConnections);
         return Lose(peer, absl::UnavailableError("lost"));
       case 6:
         return plane_->SetPeer(peer, "", in.Below(2));
@@ -187,13 +206,16 @@ class Driver {
       case 8:
         Connect(peer);
         plane_->readers[peer].GrantedUnknown();
-        return Arrive(peer, in.Bytes(64), in);
+        return Arrive(peer, Connection(peer, in), in.Bytes(64), in);
       case 9:
       case 10:
         return Write(peer, in);
-      default:
+      default: {
         Connect(peer);
-        return Arrive(peer, Message(peer, id, in), in);
+        bool data = false;
+        const std::string message = Message(peer, id, in, data);
+        return Arrive(peer, data || in.OneIn(16) ? Connection(peer, in) : 0, message, in);
+      }
     }
   }
 
@@ -202,28 +224,36 @@ class Driver {
   void Connect(PeerId id) {
     PlaneCore::Peer* const peer = plane_->Find(id);
     if (peer == nullptr || peer->mux.connected()) return;
-    plane_->readers[id].Clear();
-    peer->mux.Connected();
+    plane_->Connect(*peer);
+  }
+
+  // One of those that there are.
+  int Connection(PeerId id, FuzzInput& in) {
+    const int connections = plane_->readers[id].connections;
+    return connections == 1 ? 0 : in.Below(connections);
   }
 
   // A message that the peer could send, with numbers that may fit.
-  std::string Message(PeerId peer, StreamId id, FuzzInput& in) {
+  std::string Message(PeerId peer, StreamId id, FuzzInput& in, bool& data) {
     DataHeader header{.type = static_cast<DataType>(1 + in.Below(5)), .stream = id};
     std::string payload;
     switch (header.type) {
       case DataType::kGrant:
         header.value = in.Number();
         header.total = in.Number();
+        header.detail = static_cast<uint8_t>(in.OneIn(8));
         if (header.value > 0) plane_->readers[peer].Granted(id, header.value);
         break;
       case DataType::kData:
+        data = true;
         header.value = in.Number();
         header.total = in.Number();
         payload.assign(in.Byte() * (in.OneIn(8) ? 64 : 1), 'd');
         break;
       case DataType::kAbort:
       case DataType::kRefuse:
-        header.value = in.Below(18);
+        header.detail = static_cast<uint8_t>(in.Below(18));
+        if (header.type == DataType::kAbort) header.value = in.Number();
         payload = in.Bytes(64);
         break;
       case DataType::kFinished:
@@ -236,14 +266,14 @@ class Driver {
   }
 
   // Bytes come in, in one piece or several.
-  void Arrive(PeerId id, const std::string& bytes, FuzzInput& in) {
+  void Arrive(PeerId id, int connection, const std::string& bytes, FuzzInput& in) {
     const size_t most = in.OneIn(4) ? 1 + in.Byte() : bytes.size();
     for (size_t at = 0; at < bytes.size();) {
       PlaneCore::Peer* const peer = plane_->Find(id);
       if (peer == nullptr) return;
       Connect(id);
       std::array<iovec, 2> room;
-      const int count = peer->mux.ReadBuffers(room);
+      const int count = peer->mux.ReadBuffers(room, connection);
       FUZZ_CHECK(count >= 1 && count <= 2);
       size_t left = std::min(most, bytes.size() - at);
       size_t read = 0;
@@ -255,7 +285,7 @@ class Driver {
       }
       FUZZ_CHECK(read > 0);
       at += read;
-      if (const absl::Status breach = peer->mux.Filled(read); !breach.ok()) {
+      if (const absl::Status breach = peer->mux.Filled(read, connection); !breach.ok()) {
         FUZZ_CHECK(absl::IsInvalidArgument(breach));
         return Lose(id, breach);
       }
@@ -266,18 +296,19 @@ class Driver {
   void Write(PeerId id, FuzzInput& in) {
     PlaneCore::Peer* const peer = plane_->Find(id);
     if (peer == nullptr) return;
+    const int connection = Connection(id, in);
     size_t left = in.OneIn(4) ? in.Byte() : std::string::npos;
     while (left > 0) {
-      const absl::Span<const iovec> parts = peer->mux.WriteBuffers();
+      const absl::Span<const iovec> parts = peer->mux.WriteBuffers(connection);
       if (parts.empty()) return;
       size_t written = 0;
       for (const iovec& part : parts) {
         const size_t n = std::min(left, part.iov_len);
-        plane_->readers[id].Take(static_cast<const char*>(part.iov_base), n);
+        plane_->readers[id].Take(connection, static_cast<const char*>(part.iov_base), n);
         written += n;
         left -= n;
       }
-      peer->mux.Written(written);
+      peer->mux.Written(written, connection);
     }
   }
 

@@ -46,10 +46,14 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
  private:
-  // How far the connection to a peer is. None of it: not in links_.
+  // How far the connections to a peer are. None of it: not in links_.
   struct Connected {
-    uint64_t attempt;                            // tells an old attempt's callbacks from those of the present one
-    std::shared_ptr<DataConnection> connection;  // null while it is being dialled
+    uint64_t attempt;  // tells an old attempt's callbacks from those of the present one
+    uint32_t set;      // as the hellos call it
+    int most = 1;      // connections that both sides would have
+    bool more_dialled = false;
+    // By their index in the set. Null: is being dialled, or could not be made.
+    std::vector<std::shared_ptr<DataConnection>> connections = std::vector<std::shared_ptr<DataConnection>>(1);
   };
   // How far the lane to a peer is, where this side dials.
   struct LaneLink {
@@ -73,16 +77,32 @@ class SocketPlaneCore final : public PlaneCore {
     if (it == links_.end()) {
       if (Dials(peer) && peer.mux.WantsConnection()) Dial(peer);
     } else if (peer.mux.connected()) {
-      // Held: a failed write closes the connection and drops it from links_.
-      const std::shared_ptr<DataConnection> connection = it->second.connection;
-      connection->Flush();
+      DialMore(peer, it->second);
+      Flush(peer.id);
+    }
+  }
+
+  void Flush(PeerId id) {
+    const auto it = links_.find(id);
+    if (it == links_.end()) return;
+    // Held: a failed write closes all of them and drops them from links_.
+    if (it->second.connections.size() == 1) {
+      const std::shared_ptr<DataConnection> connection = it->second.connections.front();
+      if (connection != nullptr) connection->Flush();
+      return;
+    }
+    const std::vector<std::shared_ptr<DataConnection>> connections = it->second.connections;
+    for (const auto& connection : connections) {
+      if (connection != nullptr) connection->Flush();
     }
   }
 
   void Disconnect(Peer& peer) override {
     const auto it = links_.find(peer.id);
     if (it == links_.end()) return;
-    if (it->second.connection != nullptr) it->second.connection->Close();
+    for (const auto& connection : it->second.connections) {
+      if (connection != nullptr) connection->Close();
+    }
     links_.erase(it);
   }
 
@@ -105,10 +125,25 @@ class SocketPlaneCore final : public PlaneCore {
 
   void Dial(Peer& peer) {
     const uint64_t attempt = ++attempts_;
-    links_[peer.id] = {.attempt = attempt};
+    links_[peer.id] = {.attempt = attempt, .set = static_cast<uint32_t>(attempt)};
+    DialOne(peer, attempt, /*index=*/0);
+  }
+
+  // Adds to the first connection, once there is something that is worth it.
+  void DialMore(Peer& peer, Connected& link) {
+    if (link.most == 1 || link.more_dialled || !Dials(peer) ||
+        peer.mux.largest_stream() < options_.large_stream_bytes) {
+      return;
+    }
+    link.more_dialled = true;
+    link.connections.resize(link.most);
+    for (int index = 1; index < link.most; ++index) DialOne(peer, link.attempt, index);
+  }
+
+  void DialOne(const Peer& peer, uint64_t attempt, int index) {
     Connect(&io_, peer.address, options_.dial_timeout,
-            [self = Self(), id = peer.id, attempt](absl::StatusOr<Socket> socket) {
-              self->Dialled(id, attempt, std::move(socket));
+            [self = Self(), id = peer.id, attempt, index](absl::StatusOr<Socket> socket) {
+              if (Peer* const peer = self->Current(id, attempt)) self->Dialled(*peer, index, std::move(socket));
             });
   }
 
@@ -118,43 +153,71 @@ class SocketPlaneCore final : public PlaneCore {
     return it != links_.end() && it->second.attempt == attempt ? Find(id) : nullptr;
   }
 
-  void Dialled(PeerId id, uint64_t attempt, absl::StatusOr<Socket> socket) {
-    Peer* const peer = Current(id, attempt);
-    if (peer == nullptr) return;
-    if (!socket.ok()) return Fail(*peer, absl::UnavailableError(socket.status().message()));
-    auto connection = std::make_shared<DataConnection>(io_, *std::move(socket));
-    links_[id].connection = connection;
-    const absl::Status said = connection->SayHello({.from = self(), .to = id, .key = peer->key});
-    if (!said.ok()) return Fail(*peer, said);
-    connection->HearHello(options_.dial_timeout, [self = Self(), id, attempt](absl::StatusOr<DataHello> hello) {
-      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, attempt, hello);
+  void Dialled(Peer& peer, int index, absl::StatusOr<Socket> socket) {
+    if (!socket.ok()) return Fail(peer, index, absl::UnavailableError(socket.status().message()));
+    Connected& link = links_[peer.id];
+    const auto connection = std::make_shared<DataConnection>(io_, *std::move(socket));
+    link.connections[index] = connection;
+    const absl::Status said = connection->SayHello(StreamsHello(peer, index, link.set));
+    if (!said.ok()) return Fail(peer, index, said);
+    connection->HearHello(options_.dial_timeout, [self = Self(), id = peer.id, attempt = link.attempt,
+                                                  index](absl::StatusOr<DataHello> hello) {
+      if (Peer* const peer = self->Current(id, attempt)) self->Answered(*peer, index, hello);
     });
   }
 
-  absl::Status CheckAnswer(const Peer& peer, DataLane lane, const absl::StatusOr<DataHello>& hello) const {
+  DataHello StreamsHello(const Peer& peer, int index, uint32_t set) const {
+    return {.from = self(),
+            .to = peer.id,
+            .key = peer.key,
+            .connections = options_.connections,
+            .index = index,
+            .set = set};
+  }
+
+  // `said` is what was answered.
+  absl::Status CheckAnswer(const Peer& peer, const DataHello& said, const absl::StatusOr<DataHello>& hello) const {
     if (!hello.ok()) return hello.status();
     if (hello->refusal != absl::StatusCode::kOk) {
       return absl::Status(hello->refusal, "it refuses the connection; its log says why");
     }
-    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) || hello->lane != lane) {
+    if (hello->from != peer.id || hello->to != self() || !SameKey(hello->key, peer.key) || hello->lane != said.lane ||
+        hello->index != said.index || hello->set != said.set) {
       return absl::PermissionDeniedError("somebody else listens there");
     }
     return absl::OkStatus();
   }
 
-  void Answered(Peer& peer, uint64_t attempt, const absl::StatusOr<DataHello>& hello) {
-    const absl::Status status = CheckAnswer(peer, DataLane::kStreams, hello);
-    if (status.ok()) return Join(peer, attempt, links_[peer.id].connection);
-    Log(LogLevel::kWarning, absl::StrCat("no data connection to peer ", static_cast<int>(peer.id), " at ", peer.address,
-                                         ": ", status.ToString()));
-    Fail(peer, status);
+  void Answered(Peer& peer, int index, const absl::StatusOr<DataHello>& hello) {
+    Connected& link = links_[peer.id];
+    const absl::Status status = CheckAnswer(peer, StreamsHello(peer, index, link.set), hello);
+    if (status.ok()) {
+      if (index == 0) link.most = std::min(options_.connections, hello->connections);
+      return Join(peer, index);
+    }
+    if (index == 0) {
+      Log(LogLevel::kWarning, absl::StrCat("no data connection to peer ", static_cast<int>(peer.id), " at ",
+                                           peer.address, ": ", status.ToString()));
+    }
+    Fail(peer, index, status);
   }
 
-  void Fail(Peer& peer, const absl::Status& why) {
+  void Fail(Peer& peer, int index, const absl::Status& why) {
+    if (index > 0) return FailMore(peer, index, why);
     Disconnect(peer);
     peer.mux.Disconnected(absl::UnavailableError(absl::StrCat("no data connection to peer ", static_cast<int>(peer.id),
                                                               " at ", peer.address, ": ", why.message())));
     if (peer.mux.WantsConnection()) RedialLater(peer.id);
+  }
+
+  // The pair goes on with the connections that it has.
+  void FailMore(const Peer& peer, int index, const absl::Status& why) {
+    Log(LogLevel::kWarning,
+        absl::StrCat("data connection ", index + 1, " of ", links_[peer.id].most, " to peer ",
+                     static_cast<int>(peer.id), " at ", peer.address, " cannot be made: ", why.ToString()));
+    std::shared_ptr<DataConnection>& connection = links_[peer.id].connections[index];
+    if (connection != nullptr) connection->Close();
+    connection = nullptr;
   }
 
   // What ended by it has to be told, or the other side may wait for ever for a stream that it begins only now. If the
@@ -204,7 +267,7 @@ class SocketPlaneCore final : public PlaneCore {
   }
 
   void LaneAnswered(Peer& peer, const absl::StatusOr<DataHello>& hello) {
-    const absl::Status status = CheckAnswer(peer, DataLane::kMessages, hello);
+    const absl::Status status = CheckAnswer(peer, {.lane = DataLane::kMessages}, hello);
     if (!status.ok()) return LaneFailed(peer, status);
     LaneLink& link = lanes_[peer.id];
     AttachLane(peer, link.attempt, std::exchange(link.connection, nullptr));
@@ -259,12 +322,26 @@ class SocketPlaneCore final : public PlaneCore {
     if (hello.lane == DataLane::kMessages && !HasLane(peer->id)) {
       return absl::InvalidArgumentError("messages are only for workers");
     }
+    return hello.lane == DataLane::kStreams && hello.index > 0 ? CheckMore(hello) : absl::OkStatus();
+  }
+
+  // One more of the connections that the peer has already.
+  absl::Status CheckMore(const DataHello& hello) {
+    const auto it = links_.find(hello.from);
+    if (it == links_.end() || it->second.set != hello.set) {
+      return absl::NotFoundError("the connection that it would add to is gone");
+    }
+    const std::vector<std::shared_ptr<DataConnection>>& connections = it->second.connections;
+    const auto index = static_cast<size_t>(hello.index);
+    if (hello.index >= it->second.most || (index < connections.size() && connections[index] != nullptr)) {
+      return absl::ResourceExhaustedError("the pair has all its connections");
+    }
     return absl::OkStatus();
   }
 
   // Lets a visitor in if its hello fits, else leaves it waiting.
   void TryAdmit(Visitors::iterator visitor) {
-    const DataHello& hello = *visitor->hello;
+    const DataHello hello = *visitor->hello;
     if (!Check(hello).ok()) {
       visitor->connection->After(options_.patience, [this, visitor] { Refuse(visitor, Check(*visitor->hello)); });
       return;
@@ -278,16 +355,27 @@ class SocketPlaneCore final : public PlaneCore {
       if (!connection->SayHello(welcome).ok()) return connection->Close();
       return AttachLane(peer, ++attempts_, connection);
     }
+    if (hello.index > 0) return AdmitMore(peer, hello, connection);
     const bool had_connection = peer.mux.connected();
     Disconnect(peer);
     if (had_connection) {
       peer.mux.Disconnected(
           absl::UnavailableError(absl::StrCat("peer ", static_cast<int>(peer.id), " has connected anew")));
     }
-    if (!connection->SayHello({.from = self(), .to = peer.id, .key = peer.key}).ok()) return connection->Close();
-    const uint64_t attempt = ++attempts_;
-    links_[peer.id] = {.attempt = attempt, .connection = connection};
-    Join(peer, attempt, connection);
+    if (!connection->SayHello(StreamsHello(peer, /*index=*/0, hello.set)).ok()) return connection->Close();
+    links_[peer.id] = {.attempt = ++attempts_,
+                       .set = hello.set,
+                       .most = std::min(options_.connections, hello.connections),
+                       .connections = {connection}};
+    Join(peer, /*index=*/0);
+  }
+
+  void AdmitMore(Peer& peer, const DataHello& hello, const std::shared_ptr<DataConnection>& connection) {
+    if (!connection->SayHello(StreamsHello(peer, hello.index, hello.set)).ok()) return connection->Close();
+    auto& connections = links_[peer.id].connections;
+    if (connections.size() <= static_cast<size_t>(hello.index)) connections.resize(hello.index + 1);
+    connections[hello.index] = connection;
+    Join(peer, hello.index);
   }
 
   void Refuse(Visitors::iterator visitor, const absl::Status& why) {
@@ -312,11 +400,24 @@ class SocketPlaneCore final : public PlaneCore {
 
   // ---- connected
 
-  void Join(Peer& peer, uint64_t attempt, const std::shared_ptr<DataConnection>& connection) {
-    peer.mux.Connected();
-    connection->Attach(&peer.mux, [self = Self(), id = peer.id, attempt](absl::Status why) {
-      if (Peer* const peer = self->Current(id, attempt)) self->Lost(*peer, why);
-    });
+  void Join(Peer& peer, int index) {
+    int number = 0;
+    if (index == 0) {
+      peer.mux.Connected();
+    } else {
+      number = peer.mux.AddConnection();
+    }
+    const Connected& link = links_[peer.id];
+    const std::shared_ptr<DataConnection> connection = link.connections[index];
+    connection->Attach(
+        &peer.mux, number,
+        [self = Self(), id = peer.id, attempt = link.attempt](absl::Status why) {
+          if (Peer* const peer = self->Current(id, attempt)) self->Lost(*peer, why);
+        },
+        // No connection calls it after its Close, and Shutdown closes them.
+        [this, id = peer.id] { Flush(id); });
+    // What there is may want more of them.
+    if (index == 0) Attend(peer);
   }
 
   void Lost(Peer& peer, const absl::Status& why) {
@@ -342,6 +443,10 @@ class SocketPlaneCore final : public PlaneCore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SocketDataPlane>> SocketDataPlane::Start(const SocketDataPlaneOptions& options) {
+  if (options.connections < 1 || options.connections > kMaxDataConnections) {
+    return absl::InvalidArgumentError(absl::StrCat("two processes may have 1 to ", kMaxDataConnections,
+                                                   " data connections, not ", options.connections));
+  }
   auto io = std::make_unique<IoThread>("data-plane");
   ASSIGN_OR_RETURN(std::shared_ptr<SocketListener> listener, SocketListener::Listen(io.get(), options.listen_address));
   std::string address = listener->address();

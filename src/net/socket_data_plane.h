@@ -49,12 +49,17 @@ struct SocketDataPlaneOptions {
   // Accepted connections that are not let in yet; when there are more, the oldest is closed.
   int max_waiting = 1024;
 
+  // For the streams to one peer; the pair has as many as the one of the two that wants fewer. They are made once a
+  // stream of so many bytes is to be moved; until then there is one.
+  int connections = 1;
+  int64_t large_stream_bytes = 4 << 20;
+
   int64_t max_waiting_message_bytes = kMaxWaitingMessageBytes;  // for each peer
 };
 
 class SocketDataPlane final : public PostingDataPlane {
  public:
-  // Listens. INVALID_ARGUMENT: no address. UNAVAILABLE: it cannot be bound.
+  // Listens. INVALID_ARGUMENT: no address, or a number of connections that cannot be. UNAVAILABLE: it cannot be bound.
   static absl::StatusOr<std::unique_ptr<SocketDataPlane>> Start(const SocketDataPlaneOptions& options);
   ~SocketDataPlane() override;
 

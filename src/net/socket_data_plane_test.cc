@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <future>
 #include <optional>
@@ -14,14 +15,22 @@
 #include "net/message_reader.h"
 #include "net/sockets.h"
 #include "net/test_messages.h"
+#include "net/test_relay.h"
 
 namespace causeway {
 namespace {
 
 struct SocketPair final : DataPlanePair {
-  explicit SocketPair(const std::string& low_listens, const std::string& high_listens) {
-    auto low_plane = SocketDataPlane::Start({.self = kLow, .listen_address = low_listens});
-    auto high_plane = SocketDataPlane::Start({.self = kHigh, .listen_address = high_listens});
+  explicit SocketPair(const std::string& low_listens, const std::string& high_listens, int connections = 1) {
+    SocketDataPlaneOptions options;
+    options.connections = connections;
+    options.large_stream_bytes = 1;  // all are
+    options.self = kLow;
+    options.listen_address = low_listens;
+    auto low_plane = SocketDataPlane::Start(options);
+    options.self = kHigh;
+    options.listen_address = high_listens;
+    auto high_plane = SocketDataPlane::Start(options);
     low_address = (*low_plane)->listen_address();
     high_address = (*high_plane)->listen_address();
     low = *std::move(low_plane);
@@ -44,6 +53,9 @@ std::unique_ptr<DataPlanePair> OverUnix() {
   return std::make_unique<SocketPair>(path + "-low", path + "-high");
 }
 
+std::unique_ptr<DataPlanePair> OverTcpOn4() { return std::make_unique<SocketPair>("127.0.0.1:0", "127.0.0.1:0", 4); }
+
+INSTANTIATE_TEST_SUITE_P(TcpOn4, DataPlaneContract, ::testing::Values(&OverTcpOn4));
 INSTANTIATE_TEST_SUITE_P(Tcp, DataPlaneContract, ::testing::Values(&OverTcp));
 INSTANTIATE_TEST_SUITE_P(Unix, DataPlaneContract, ::testing::Values(&OverUnix));
 
@@ -94,9 +106,20 @@ class SocketDataPlaneTest : public ::testing::Test {
     return socket;
   }
   static std::string HelloBytes(uint64_t key, PeerId from = kHigh, DataLane lane = DataLane::kStreams) {
+    return HelloBytes({.from = from, .to = kLow, .key = key, .lane = lane});
+  }
+  static std::string HelloBytes(const DataHello& hello) {
     std::string bytes(kDataHelloBytes, '\0');
-    WriteDataHello({.from = from, .to = kLow, .key = key, .lane = lane}, bytes.data());
+    WriteDataHello(hello, bytes.data());
     return bytes;
+  }
+  static DataHello ReadHello(Socket& socket) {
+    std::array<char, kDataHelloBytes> bytes{};
+    EXPECT_EQ(recv(socket.native_handle(), bytes.data(), bytes.size(), MSG_WAITALL),
+              static_cast<ssize_t>(bytes.size()));
+    const absl::StatusOr<DataHello> hello = ParseDataHello(bytes.data());
+    EXPECT_TRUE(hello.ok()) << hello.status();
+    return hello.ok() ? *hello : DataHello{};
   }
   static void RawSend(Socket& socket, const std::string& bytes) {
     ASSERT_EQ(send(socket.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
@@ -217,6 +240,164 @@ TEST_F(SocketDataPlaneTest, AProcessThatLearnsItsNameLaterIsReachedUnderIt) {
   low_->Receive(kLate, StreamId{1}, 10, 10, sink);
   late->Send(kLow, StreamId{1}, 10, std::make_shared<TestSource>(StreamId{1}, 10));
   ExpectWhole(sink);
+}
+
+// ---------------------------------------------------------------- several connections
+
+// A controller and a worker, who have no lane of messages, and a relay in the way of the worker's connections.
+class SocketDataPlaneOnSeveral : public ::testing::Test {
+ protected:
+  void Begin(int controllers, int workers, double bytes_per_second = 0) {
+    SocketDataPlaneOptions options;
+    options.large_stream_bytes = kLargeBytes;
+    options.self = kControllerPeer;
+    options.connections = controllers;
+    controller_ = *SocketDataPlane::Start(options);
+    options.self = kWorker;
+    options.connections = workers;
+    worker_ = *SocketDataPlane::Start(options);
+    relay_ = std::make_unique<TestRelay>(controller_->listen_address(), bytes_per_second);
+    controller_->SetPeer(kWorker, worker_->listen_address(), kPairKey);
+    worker_->SetPeer(kControllerPeer, relay_->address(), kPairKey);
+  }
+
+  struct Stream {
+    std::shared_ptr<TestSink> sink;
+    std::shared_ptr<TestSource> source;
+  };
+  Stream Transfer(bool upwards, int64_t total, int64_t window) {
+    const StreamId id{++last_id_};
+    Stream stream{std::make_shared<TestSink>(total), std::make_shared<TestSource>(id, total)};
+    if (upwards) {
+      controller_->Receive(kWorker, id, total, window, stream.sink);
+      worker_->Send(kControllerPeer, id, total, stream.source);
+    } else {
+      worker_->Receive(kControllerPeer, id, total, window, stream.sink);
+      controller_->Send(kWorker, id, total, stream.source);
+    }
+    return stream;
+  }
+  void ExpectWhole(const Stream& stream) {
+    ASSERT_TRUE(WaitUntil([&] { return stream.sink->done() && stream.source->done(); }));
+    EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(absl::OkStatus()));
+    EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(absl::OkStatus()));
+    EXPECT_TRUE(stream.sink->Holds(StreamId{last_id_}));
+  }
+
+  static constexpr PeerId kWorker{3};
+  static constexpr int64_t kLargeBytes = 1 << 20;
+
+  uint64_t last_id_ = 0;
+  std::unique_ptr<SocketDataPlane> controller_;
+  std::unique_ptr<SocketDataPlane> worker_;
+  std::unique_ptr<TestRelay> relay_;  // goes first
+};
+
+TEST_F(SocketDataPlaneOnSeveral, TheyAreMadeForTheFirstLargeStreamAndItsBytesGoOnAllOfThem) {
+  for (const bool upwards : {true, false}) {
+    // Slow enough that no connection takes all of the stream while the others are made.
+    Begin(/*controllers=*/3, /*workers=*/3, /*bytes_per_second=*/50e6);
+    ExpectWhole(Transfer(upwards, kLargeBytes - 1, kLargeBytes));
+    EXPECT_EQ(relay_->connections(), 1);
+    ExpectWhole(Transfer(upwards, 48 << 20, 48 << 20));
+    ASSERT_EQ(relay_->connections(), 3);
+    for (int i = 0; i < 3; ++i) EXPECT_GT(relay_->forwarded(i), kChunkBytes) << "connection " << i;
+    // And when they have all been idle.
+    std::array<int64_t, 3> before;
+    for (int i = 0; i < 3; ++i) before[i] = relay_->forwarded(i);
+    ExpectWhole(Transfer(upwards, 48 << 20, 48 << 20));
+    EXPECT_EQ(relay_->connections(), 3) << "they are there already";
+    for (int i = 0; i < 3; ++i) EXPECT_GT(relay_->forwarded(i) - before[i], kChunkBytes) << "connection " << i;
+  }
+}
+
+TEST_F(SocketDataPlaneOnSeveral, ThePairHasAsManyAsTheSideThatWantsFewer) {
+  for (const auto& [controllers, workers] : {std::pair(2, 5), std::pair(5, 2)}) {
+    Begin(controllers, workers);
+    ExpectWhole(Transfer(/*upwards=*/true, 4 * kLargeBytes, 4 * kLargeBytes));
+    ASSERT_TRUE(WaitUntil([&] { return relay_->connections() == 2; }));
+    ExpectWhole(Transfer(/*upwards=*/false, 4 * kLargeBytes, 4 * kLargeBytes));
+    EXPECT_EQ(relay_->connections(), 2);
+  }
+}
+
+TEST_F(SocketDataPlaneOnSeveral, TheLossOfOneEndsTheStreamsAndTheNextOnesFindThemMadeAnew) {
+  for (int cut = 0; cut < 3; ++cut) {
+    Begin(/*controllers=*/3, /*workers=*/3);
+    const Stream up = Transfer(/*upwards=*/true, 4 * kLargeBytes, kLargeBytes);
+    const Stream down = Transfer(/*upwards=*/false, 4 * kLargeBytes, kLargeBytes);
+    ASSERT_TRUE(WaitUntil([&] {
+      return up.sink->received() == kLargeBytes && down.sink->received() == kLargeBytes && relay_->connections() == 3;
+    }));
+    relay_->Cut(cut);
+    for (const Stream& stream : {up, down}) {
+      ASSERT_TRUE(WaitUntil([&] { return stream.sink->done() && stream.source->done(); }));
+      EXPECT_THAT(stream.sink->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+      EXPECT_THAT(stream.source->results(), ::testing::ElementsAre(HasCode(absl::StatusCode::kUnavailable)));
+    }
+    ExpectWhole(Transfer(/*upwards=*/true, 4 * kLargeBytes, 4 * kLargeBytes));
+    ASSERT_TRUE(WaitUntil([&] { return relay_->connections() == 6; })) << relay_->connections();
+  }
+}
+
+TEST_F(SocketDataPlaneOnSeveral, ANumberOfThemThatCannotBeIsAnError) {
+  for (const int connections : {0, -1, kMaxDataConnections + 1}) {
+    EXPECT_EQ(SocketDataPlane::Start({.connections = connections}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(SocketDataPlaneTest, AConnectionThatAddsToNoneOrIsOneTooManyIsRefused) {
+  SocketDataPlaneOptions options;
+  options.self = kLow;
+  options.patience = absl::Milliseconds(100);
+  options.connections = 2;
+  low_ = *SocketDataPlane::Start(options);
+  low_->SetPeer(kHigh, "127.0.0.1:1", kPairKey);
+  const DataHello hello{.from = kHigh, .to = kLow, .key = kPairKey, .connections = 4, .set = 7};
+  const auto say = [&](int index, uint32_t set) {
+    DataHello other = hello;
+    other.index = index;
+    other.set = set;
+    Socket socket = RawConnect();
+    RawSend(socket, HelloBytes(other));
+    return socket;
+  };
+  Socket early = say(1, 7);
+  EXPECT_EQ(ReadHello(early).refusal, absl::StatusCode::kNotFound);
+
+  Socket first = say(0, 7);
+  const DataHello welcome = ReadHello(first);
+  EXPECT_EQ(welcome.refusal, absl::StatusCode::kOk);
+  EXPECT_EQ(welcome.connections, 2);
+  EXPECT_EQ(welcome.set, 7u);
+  Socket of_another_set = say(1, 8);
+  EXPECT_EQ(ReadHello(of_another_set).refusal, absl::StatusCode::kNotFound);
+  Socket third = say(2, 7);
+  EXPECT_EQ(ReadHello(third).refusal, absl::StatusCode::kResourceExhausted);
+  Socket second = say(1, 7);
+  EXPECT_EQ(ReadHello(second).index, 1);
+  Socket second_again = say(1, 7);
+  EXPECT_EQ(ReadHello(second_again).refusal, absl::StatusCode::kResourceExhausted);
+
+  // What they bring belongs together.
+  auto sink = std::make_shared<TestSink>(200);
+  low_->Receive(kHigh, StreamId{1}, 200, 200, sink);
+  std::array<char, kDataHeaderBytes> grant;
+  ASSERT_EQ(recv(first.native_handle(), grant.data(), grant.size(), MSG_WAITALL), static_cast<ssize_t>(grant.size()));
+  const auto data = [](int64_t offset) {
+    std::string bytes(kDataHeaderBytes + 100, '\0');
+    WriteDataHeader({.type = DataType::kData, .length = 100, .stream = StreamId{1}, .value = offset, .total = 200},
+                    bytes.data());
+    for (int i = 0; i < 100; ++i) bytes[kDataHeaderBytes + i] = ByteOf(StreamId{1}, offset + i);
+    return bytes;
+  };
+  RawSend(second, data(100));
+  RawSend(first, data(0));
+  ExpectWhole(sink);
+  EXPECT_TRUE(sink->Holds(StreamId{1}));
+  // And they are lost together.
+  second.close();
+  EXPECT_GT(ReadToEnd(first).size(), 0u) << "the stream's last word, and then the end";
 }
 
 // ---------------------------------------------------------------- messages

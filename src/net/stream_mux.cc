@@ -14,6 +14,9 @@ namespace {
 
 constexpr size_t kWasteBytes = 64 << 10;
 
+// Chunks of one stream that have overtaken others, not counting neighbours. Far more than connections hold in flight.
+constexpr size_t kMaxIslands = 65536;
+
 template <typename Map>
 std::vector<StreamId> SortedIds(const Map& map) {
   std::vector<StreamId> ids;
@@ -43,11 +46,15 @@ void StreamMux::Receive(StreamId id, int64_t total_bytes, int64_t window_bytes, 
   if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
-    if (connected_) Say({.type = DataType::kFinished, .stream = id});
+    if (connected()) Say({.type = DataType::kFinished, .stream = id});
     return sink->OnDone(why);
   }
   if (total_bytes == 0) return sink->OnDone(absl::OkStatus());
-  receiving_.emplace(id, Receiving{.total = total_bytes, .granted = 0, .sink = std::move(sink)});
+  largest_stream_ = std::max(largest_stream_, total_bytes);
+  Receiving& stream = receiving_[id];
+  stream.total = total_bytes;
+  stream.in_order = !sink->TakesAnyOrder();
+  stream.sink = std::move(sink);
   Grant(id, window_bytes);
 }
 
@@ -58,7 +65,7 @@ void StreamMux::Grant(StreamId id, int64_t bytes) {
   bytes = std::min(bytes, stream.total - stream.granted);
   if (bytes <= 0) return;
   stream.granted += bytes;
-  if (connected_) Say({.type = DataType::kGrant, .stream = id, .value = bytes, .total = stream.total});
+  if (connected()) SayGrant(id, stream, bytes);
 }
 
 void StreamMux::Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSource> source) {
@@ -72,14 +79,16 @@ void StreamMux::Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSou
   if (const absl::Status* early = early_ends_.Find(id)) {
     const absl::Status why = *early;
     early_ends_.Erase(id);
-    if (connected_) SayEnd(DataType::kAbort, id, why);
+    if (connected()) SayEnd(DataType::kAbort, id, /*sent=*/0, why);
     ended_.Erase(id);
     return source->OnDone(why);
   }
   const auto granted = early_grants_.find(id);
   if (total_bytes == 0 && granted == early_grants_.end()) return source->OnDone(absl::OkStatus());
+  largest_stream_ = std::max(largest_stream_, total_bytes);
   Sending& stream = sending_[id];
   stream.total = total_bytes;
+  stream.in_order = !source->KeepsMemory();
   stream.source = std::move(source);
   if (granted == early_grants_.end()) return;
   const EarlyGrant early = granted->second;
@@ -91,6 +100,7 @@ void StreamMux::Send(StreamId id, int64_t total_bytes, std::shared_ptr<StreamSou
                    /*peer_knows=*/false);
   }
   stream.granted = early.granted;
+  stream.in_order |= early.in_order;
   Queue(id, stream);
 }
 
@@ -106,37 +116,39 @@ void StreamMux::Cancel(StreamId id, const absl::Status& status) {
 }
 
 void StreamMux::Connected() {
-  connected_ = true;
+  connections_.clear();
+  connections_.push_back(std::make_unique<Connection>());
   for (Untold& untold : std::exchange(untold_, {})) {
-    SayEnd(untold.type, untold.id, untold.why);
+    SayEnd(untold.type, untold.id, /*sent=*/0, untold.why);
     if (untold.type == DataType::kRefuse)
-      refused_.Put(untold.id, {.expected = 0, .total = untold.total, .why = untold.why});
+      refused_.Put(untold.id, {.announced = 0, .total = untold.total, .why = untold.why});
   }
   for (const StreamId id : SortedIds(receiving_)) {
     const Receiving& stream = receiving_.at(id);
-    if (stream.granted == 0) continue;
-    Say({.type = DataType::kGrant, .stream = id, .value = stream.granted, .total = stream.total});
+    if (stream.granted > 0) SayGrant(id, stream, stream.granted);
   }
 }
 
+int StreamMux::AddConnection() {
+  connections_.push_back(std::make_unique<Connection>());
+  // A stream that had all of its chunk on one connection may have the next one on another.
+  for (const StreamId id : SortedIds(sending_)) Queue(id, sending_.at(id));
+  return static_cast<int>(connections_.size()) - 1;
+}
+
 void StreamMux::Disconnected(const absl::Status& why) {
-  connected_ = false;
+  connections_.clear();
   for (const auto& [id, refused] : refused_) TellLater(DataType::kRefuse, id, refused.total, refused.why);
   for (const auto& [id, end] : ended_) {
     if (!end.ok()) TellLater(DataType::kAbort, id, /*total=*/0, end);
   }
   refused_.Clear();
   ended_.Clear();
+  overtaken_.Clear();
   early_grants_.clear();
-  begin_ = end_ = direct_ = 0;
-  payload_ = {};
   control_.clear();
-  control_writing_.clear();
-  ready_.clear();
-  parts_.clear();
-  chunks_.clear();
-  first_part_ = first_chunk_ = 0;
-  rescued_.clear();
+  turns_.clear();
+  largest_stream_ = 0;
   for (const StreamId id : SortedIds(receiving_)) EndReceive(id, why, /*say=*/true);
   for (const StreamId id : SortedIds(sending_)) EndSend(id, why, /*peer_knows=*/false);
 }
@@ -150,20 +162,26 @@ void StreamMux::Say(const DataHeader& header, absl::string_view reason) {
   control_.append(reason.data(), reason.size());
 }
 
-void StreamMux::SayEnd(DataType type, StreamId id, const absl::Status& why) {
+void StreamMux::SayGrant(StreamId id, const Receiving& stream, int64_t bytes) {
+  const uint8_t detail = stream.in_order ? 1 : 0;
+  Say({.type = DataType::kGrant, .detail = detail, .stream = id, .value = bytes, .total = stream.total});
+}
+
+void StreamMux::SayEnd(DataType type, StreamId id, int64_t sent, const absl::Status& why) {
   const absl::string_view reason = why.message().substr(0, kMaxReasonBytes);
   Say({.type = type,
+       .detail = static_cast<uint8_t>(why.code()),
        .length = static_cast<uint32_t>(reason.size()),
        .stream = id,
-       .value = static_cast<int64_t>(why.code()),
+       .value = sent,
        .total = static_cast<int64_t>(OriginOf(why))},
       reason);
   if (type == DataType::kAbort) ended_.Put(id, why);
 }
 
 // Says how a stream ended, now or on the next connection.
-void StreamMux::Tell(DataType type, StreamId id, int64_t total, const absl::Status& why) {
-  if (connected_) return SayEnd(type, id, why);
+void StreamMux::Tell(DataType type, StreamId id, int64_t total, int64_t sent, const absl::Status& why) {
+  if (connected()) return SayEnd(type, id, sent, why);
   TellLater(type, id, total, why);
 }
 
@@ -176,14 +194,16 @@ void StreamMux::EndReceive(StreamId id, const absl::Status& why, bool say) {
   const auto it = receiving_.find(id);
   const Receiving stream = std::move(it->second);
   receiving_.erase(it);
-  if (payload_.remaining > 0 && !payload_.discard && payload_.id == id) {
-    payload_.discard = true;
-    payload_.room = {};
+  for (const auto& connection : connections_) {
+    Payload& payload = connection->payload;
+    if (payload.remaining == 0 || payload.discard || payload.id != id) continue;
+    payload.discard = true;
+    payload.room = {};
   }
   if (say) {
-    Tell(DataType::kRefuse, id, stream.total, why);
-    if (connected_ && stream.expected < stream.total) {
-      refused_.Put(id, {.expected = stream.expected, .total = stream.total, .why = why});
+    Tell(DataType::kRefuse, id, stream.total, /*sent=*/0, why);
+    if (connected() && stream.announced.bytes() < stream.total) {
+      refused_.Put(id, {.announced = stream.announced.bytes(), .total = stream.total, .why = why});
     }
   }
   stream.sink->OnDone(why);
@@ -194,18 +214,21 @@ void StreamMux::EndSend(StreamId id, const absl::Status& why, bool peer_knows) {
   const auto it = sending_.find(id);
   const Sending stream = std::move(it->second);
   sending_.erase(it);
-  if (connected_ && stream.in_batch) {
-    // The chunk was announced and must be completed, but the source's memory is not ours for longer.
-    const auto chunk = std::find_if(chunks_.begin() + first_chunk_, chunks_.end(),
-                                    [id](const Chunk& chunk) { return chunk.live && chunk.id == id; });
-    chunk->live = false;
-    for (size_t part = std::max(chunk->first_part, first_part_); part <= chunk->last_part; ++part) {
-      iovec& rest = parts_[part];
-      rescued_.emplace_back(static_cast<const char*>(rest.iov_base), rest.iov_len);
-      rest.iov_base = rescued_.back().data();
+  // Chunks that were announced must be completed, but the source's memory is not ours for longer.
+  for (const auto& connection : connections_) {
+    if (stream.writing == 0) break;
+    for (size_t i = connection->first_chunk; i < connection->chunks.size(); ++i) {
+      Chunk& chunk = connection->chunks[i];
+      if (!chunk.live || chunk.id != id) continue;
+      chunk.live = false;
+      for (size_t part = std::max(chunk.first_part, connection->first_part); part <= chunk.last_part; ++part) {
+        iovec& rest = connection->parts[part];
+        connection->rescued.emplace_back(static_cast<const char*>(rest.iov_base), rest.iov_len);
+        rest.iov_base = connection->rescued.back().data();
+      }
     }
   }
-  Tell(DataType::kAbort, id, stream.total, why);
+  Tell(DataType::kAbort, id, stream.total, stream.cut, why);
   if (peer_knows) ended_.Erase(id);
   stream.source->OnDone(why);
 }
@@ -217,74 +240,81 @@ absl::Status StreamMux::Breach(StreamId id, absl::string_view what) const {
 
 // ---------------------------------------------------------------- reading
 
-int StreamMux::ReadBuffers(std::array<iovec, 2>& out) {
+int StreamMux::ReadBuffers(std::array<iovec, 2>& out, int connection) {
+  Connection& at = *connections_[connection];
+  Payload& payload = at.payload;
   int count = 0;
-  direct_ = 0;
-  // Here payload_.remaining > 0 means that nothing is staged: ParseStaged has used it up.
-  if (payload_.remaining > 0 && EnsureRoom()) {
-    out[count++] = {payload_.room.data() + payload_.filled, payload_.room.size() - payload_.filled};
-  } else if (payload_.remaining > 0) {
+  at.direct = 0;
+  // Here payload.remaining > 0 means that nothing is staged: ParseStaged has used it up.
+  if (payload.remaining > 0 && EnsureRoom(payload)) {
+    out[count++] = {payload.room.data() + payload.filled, payload.room.size() - payload.filled};
+  } else if (payload.remaining > 0) {
     waste_.resize(kWasteBytes);
-    out[count++] = {waste_.data(), std::min(waste_.size(), payload_.remaining)};
+    out[count++] = {waste_.data(), std::min(waste_.size(), payload.remaining)};
   }
   if (count > 0) {
-    direct_ = out[0].iov_len;
+    at.direct = out[0].iov_len;
     // What follows the chunk comes with it, unless the sink has to be asked for more room first.
-    if (direct_ < payload_.remaining) return count;
+    if (at.direct < payload.remaining) return count;
   }
-  if (begin_ > 0) {
-    std::memmove(staging_.data(), staging_.data() + begin_, end_ - begin_);
-    end_ -= begin_;
-    begin_ = 0;
+  if (at.begin > 0) {
+    std::memmove(at.staging.data(), at.staging.data() + at.begin, at.end - at.begin);
+    at.end -= at.begin;
+    at.begin = 0;
   }
-  out[count++] = {staging_.data() + end_, staging_.size() - end_};
+  out[count++] = {at.staging.data() + at.end, at.staging.size() - at.end};
   return count;
 }
 
-absl::Status StreamMux::Filled(size_t bytes) {
-  const size_t direct = std::min(bytes, direct_);
-  direct_ = 0;
-  if (direct > 0) PayloadCame(direct);
-  end_ += bytes - direct;
-  return ParseStaged();
+absl::Status StreamMux::Filled(size_t bytes, int connection) {
+  Connection& at = *connections_[connection];
+  const size_t direct = std::min(bytes, at.direct);
+  at.direct = 0;
+  if (direct > 0) PayloadCame(at.payload, direct);
+  at.end += bytes - direct;
+  return ParseStaged(at);
 }
 
-absl::Status StreamMux::ParseStaged() {
-  while (begin_ < end_) {
-    if (payload_.remaining > 0) {
-      size_t bytes = std::min(end_ - begin_, payload_.remaining);
-      if (EnsureRoom()) {
-        bytes = std::min(bytes, payload_.room.size() - payload_.filled);
-        std::memcpy(payload_.room.data() + payload_.filled, staging_.data() + begin_, bytes);
+absl::Status StreamMux::ParseStaged(Connection& at) {
+  Payload& payload = at.payload;
+  while (at.begin < at.end) {
+    const char* const next = at.staging.data() + at.begin;
+    const size_t staged = at.end - at.begin;
+    if (payload.remaining > 0) {
+      size_t bytes = std::min(staged, payload.remaining);
+      if (EnsureRoom(payload)) {
+        bytes = std::min(bytes, payload.room.size() - payload.filled);
+        std::memcpy(payload.room.data() + payload.filled, next, bytes);
       }
-      begin_ += bytes;
-      PayloadCame(bytes);
+      at.begin += bytes;
+      PayloadCame(payload, bytes);
       continue;
     }
-    if (end_ - begin_ < kDataHeaderBytes) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const DataHeader header, ParseDataHeader(staging_.data() + begin_));
+    if (staged < kDataHeaderBytes) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const DataHeader header, ParseDataHeader(next));
     const size_t reason_bytes = header.type == DataType::kData ? 0 : header.length;
-    if (end_ - begin_ < kDataHeaderBytes + reason_bytes) return absl::OkStatus();
-    const absl::string_view reason(staging_.data() + begin_ + kDataHeaderBytes, reason_bytes);
-    RETURN_IF_ERROR(Handle(header, reason));
-    begin_ += kDataHeaderBytes + reason_bytes;
+    if (staged < kDataHeaderBytes + reason_bytes) return absl::OkStatus();
+    RETURN_IF_ERROR(Handle(at, header, absl::string_view(next + kDataHeaderBytes, reason_bytes)));
+    at.begin += kDataHeaderBytes + reason_bytes;
   }
   return absl::OkStatus();
 }
 
-absl::Status StreamMux::Handle(const DataHeader& header, absl::string_view reason) {
+absl::Status StreamMux::Handle(Connection& at, const DataHeader& header, absl::string_view reason) {
   const auto why = [&] {
-    return WithOrigin(absl::Status(static_cast<absl::StatusCode>(header.value), reason),
+    return WithOrigin(absl::Status(static_cast<absl::StatusCode>(header.detail), reason),
                       static_cast<uint64_t>(header.total));
   };
+  if (header.type != DataType::kData && &at != connections_.front().get()) {
+    return Breach(header.stream, "it says on another connection what belongs on the first");
+  }
   switch (header.type) {
     case DataType::kGrant:
       return OnGrant(header);
     case DataType::kData:
-      return OnData(header);
+      return OnData(at, header);
     case DataType::kAbort:
-      OnAbort(header.stream, why());
-      break;
+      return OnAbort(header.stream, header.value, why());
     case DataType::kRefuse:
       OnRefuse(header.stream, why());
       break;
@@ -300,7 +330,8 @@ absl::Status StreamMux::OnGrant(const DataHeader& header) {
   const auto it = sending_.find(id);
   if (it == sending_.end()) {
     if (ended_.Find(id) != nullptr) return absl::OkStatus();
-    const auto [early, is_new] = early_grants_.try_emplace(id, EarlyGrant{.granted = 0, .total = header.total});
+    const auto [early, is_new] =
+        early_grants_.try_emplace(id, EarlyGrant{.granted = 0, .total = header.total, .in_order = false});
     if (is_new && early_grants_.size() > kMaxRecentStreams) {
       return Breach(id, "it asks for too many streams that nobody sends");
     }
@@ -308,6 +339,7 @@ absl::Status StreamMux::OnGrant(const DataHeader& header) {
       return Breach(id, "grants that do not fit together");
     }
     early->second.granted += header.value;
+    early->second.in_order |= header.detail == 1;
     return absl::OkStatus();
   }
   Sending& stream = it->second;
@@ -320,35 +352,57 @@ absl::Status StreamMux::OnGrant(const DataHeader& header) {
   }
   if (header.value > stream.total - stream.granted) return Breach(id, "more is granted than the stream has");
   stream.granted += header.value;
+  stream.in_order |= header.detail == 1;
   Queue(id, stream);
   return absl::OkStatus();
 }
 
-absl::Status StreamMux::OnData(const DataHeader& header) {
+absl::Status StreamMux::OnData(Connection& at, const DataHeader& header) {
   const StreamId id = header.stream;
   const int64_t length = header.length;
-  payload_ = {.id = id, .discard = true, .offset = header.value, .remaining = header.length};
+  at.payload = {.id = id, .discard = true, .offset = header.value, .remaining = header.length};
   if (Refused* const refused = refused_.Find(id)) {
-    if (header.value != refused->expected || header.total != refused->total) return Breach(id, "data with a gap");
-    refused->expected += length;
-    if (refused->expected == refused->total) refused_.Erase(id);
+    if (header.total != refused->total || length > refused->total - refused->announced) {
+      return Breach(id, "more data than the stream has");
+    }
+    refused->announced += length;
+    if (refused->announced == refused->total) refused_.Erase(id);
     return absl::OkStatus();
   }
   const auto it = receiving_.find(id);
-  if (it == receiving_.end()) return Breach(id, "data of a stream that nobody receives");
+  if (it == receiving_.end()) {
+    int64_t* const left = overtaken_.Find(id);
+    if (left == nullptr || length > *left) return Breach(id, "data of a stream that nobody receives");
+    *left -= length;
+    if (*left == 0) overtaken_.Erase(id);
+    return absl::OkStatus();
+  }
   Receiving& stream = it->second;
-  if (header.total != stream.total || header.value != stream.expected) return Breach(id, "data with a gap");
-  if (length > stream.granted - stream.expected) return Breach(id, "data that were not granted");
-  stream.expected += length;
-  payload_.discard = false;
+  if (header.total != stream.total) return Breach(id, "data of a stream of another length");
+  if (stream.in_order && header.value != stream.announced.prefix()) return Breach(id, "data with a gap");
+  if (header.value + length > stream.granted) return Breach(id, "data that were not granted");
+  if (!stream.announced.Add(header.value, header.value + length)) return Breach(id, "data that have come before");
+  if (stream.announced.islands() > kMaxIslands) return Breach(id, "data with too many gaps");
+  at.payload.discard = false;
   return absl::OkStatus();
 }
 
-void StreamMux::OnAbort(StreamId id, const absl::Status& why) {
-  if (refused_.Erase(id)) return;
-  if (!receiving_.contains(id)) return early_ends_.Put(id, why);
+// `sent` bytes were sent before: what of them has not come is on its way, on another connection.
+absl::Status StreamMux::OnAbort(StreamId id, int64_t sent, const absl::Status& why) {
+  const Refused* const refused = refused_.Find(id);
+  const auto it = receiving_.find(id);
+  if (refused == nullptr && it == receiving_.end()) {
+    early_ends_.Put(id, why);
+    return absl::OkStatus();
+  }
+  const int64_t announced = refused != nullptr ? refused->announced : it->second.announced.bytes();
+  const int64_t most = refused != nullptr ? refused->total : it->second.granted;
+  if (sent < announced || sent > most) return Breach(id, "it has sent another number of bytes than it says");
+  if (sent > announced) overtaken_.Put(id, sent - announced);
+  if (refused_.Erase(id)) return absl::OkStatus();
   Say({.type = DataType::kFinished, .stream = id});
   EndReceive(id, why, /*say=*/false);
+  return absl::OkStatus();
 }
 
 void StreamMux::OnRefuse(StreamId id, const absl::Status& why) {
@@ -361,109 +415,147 @@ void StreamMux::OnRefuse(StreamId id, const absl::Status& why) {
 void StreamMux::OnFinished(StreamId id) { ended_.Erase(id); }
 
 // Whether the payload has somewhere to go; otherwise it is dropped.
-bool StreamMux::EnsureRoom() {
-  if (payload_.discard) return false;
-  if (payload_.filled < payload_.room.size()) return true;
-  const auto it = receiving_.find(payload_.id);
-  payload_.room = it->second.sink->Buffer(payload_.offset, static_cast<int64_t>(payload_.remaining));
-  payload_.filled = 0;
-  if (!payload_.room.empty() && payload_.room.size() <= payload_.remaining) return true;
-  EndReceive(payload_.id,
-             absl::InternalError(absl::StrCat("the sink of stream ", Raw(payload_.id), " gave ", payload_.room.size(),
-                                              " bytes of room for ", payload_.remaining)),
+bool StreamMux::EnsureRoom(Payload& payload) {
+  if (payload.discard) return false;
+  if (payload.filled < payload.room.size()) return true;
+  const auto it = receiving_.find(payload.id);
+  payload.room = it->second.sink->Buffer(payload.offset, static_cast<int64_t>(payload.remaining));
+  payload.filled = 0;
+  if (!payload.room.empty() && payload.room.size() <= payload.remaining) return true;
+  EndReceive(payload.id,
+             absl::InternalError(absl::StrCat("the sink of stream ", Raw(payload.id), " gave ", payload.room.size(),
+                                              " bytes of room for ", payload.remaining)),
              /*say=*/true);
   return false;
 }
 
 // `bytes` bytes of the chunk are in the room (or wherever dropped bytes go).
-void StreamMux::PayloadCame(size_t bytes) {
-  payload_.remaining -= bytes;
-  if (payload_.discard) return;
-  payload_.filled += bytes;
-  if (payload_.filled < payload_.room.size()) return;
-  const int64_t offset = payload_.offset;
-  payload_.offset += static_cast<int64_t>(payload_.filled);
-  const auto it = receiving_.find(payload_.id);
-  const std::shared_ptr<StreamSink> sink = it->second.sink;
-  const bool is_last = payload_.offset == it->second.total;
-  sink->OnData(offset, static_cast<int64_t>(payload_.filled));
-  payload_.room = {};
-  payload_.filled = 0;
-  if (!is_last) return;
-  receiving_.erase(payload_.id);
-  Say({.type = DataType::kFinished, .stream = payload_.id});
+void StreamMux::PayloadCame(Payload& payload, size_t bytes) {
+  payload.remaining -= bytes;
+  if (payload.discard) return;
+  payload.filled += bytes;
+  if (payload.filled < payload.room.size()) return;
+  const auto it = receiving_.find(payload.id);
+  Receiving& stream = it->second;
+  const int64_t offset = payload.offset;
+  payload.offset += static_cast<int64_t>(payload.filled);
+  payload.room = {};
+  payload.filled = 0;
+  const int64_t told = stream.in_place.prefix();
+  stream.in_place.Add(offset, payload.offset);
+  const int64_t in_place = stream.in_place.prefix();
+  if (in_place == told) return;  // bytes before these are still missing
+  const std::shared_ptr<StreamSink> sink = stream.sink;
+  sink->OnData(told, in_place - told);
+  if (in_place < stream.total) return;
+  receiving_.erase(it);
+  Say({.type = DataType::kFinished, .stream = payload.id});
   sink->OnDone(absl::OkStatus());
 }
 
 // ---------------------------------------------------------------- writing
 
 void StreamMux::Queue(StreamId id, Sending& stream) {
-  if (stream.queued || stream.in_batch || stream.sent == stream.granted) return;
+  if (stream.queued || stream.cut == stream.granted) return;
+  if (stream.writing > 0 && (stream.in_order || connections_.size() == 1)) return;
   stream.queued = true;
-  ready_.push_back(id);
+  (stream.on < 0 ? turns_ : connections_[stream.on]->turns).emplace_back(++last_turn_, id);
 }
 
-absl::Span<const iovec> StreamMux::WriteBuffers() {
-  if (first_part_ == parts_.size()) BuildBatch();
-  return absl::MakeConstSpan(parts_).subspan(first_part_);
+bool StreamMux::others_wait(int connection) const {
+  if (connections_.size() < 2) return false;
+  if (!turns_.empty() || (connection != 0 && !control_.empty())) return true;
+  for (size_t i = 0; i < connections_.size(); ++i) {
+    if (i != static_cast<size_t>(connection) && !connections_[i]->turns.empty()) return true;
+  }
+  return false;
+}
+
+absl::Span<const iovec> StreamMux::WriteBuffers(int connection) {
+  if (static_cast<size_t>(connection) >= connections_.size()) return {};
+  const Connection& at = *connections_[connection];
+  if (at.first_part == at.parts.size()) BuildBatch(connection);
+  return absl::MakeConstSpan(at.parts).subspan(at.first_part);
+}
+
+// The stream whose turn it is on this connection; null: none.
+StreamMux::Sending* StreamMux::NextTurn(Connection& at, StreamId& id) {
+  while (!at.turns.empty() || !turns_.empty()) {
+    const bool own = turns_.empty() || (!at.turns.empty() && at.turns.front().first < turns_.front().first);
+    Turns& turns = own ? at.turns : turns_;
+    id = turns.front().second;
+    turns.pop_front();
+    const auto it = sending_.find(id);
+    if (it == sending_.end() || !it->second.queued) continue;
+    it->second.queued = false;
+    return &it->second;
+  }
+  return nullptr;
 }
 
 // What there is to say, then one chunk of each stream whose turn it is, up to about one chunk's bytes.
-void StreamMux::BuildBatch() {
-  parts_.clear();
-  chunks_.clear();
-  first_part_ = first_chunk_ = 0;
-  rescued_.clear();
-  if (!connected_) return;
-  control_writing_.clear();
-  control_writing_.swap(control_);
-  if (!control_writing_.empty()) parts_.push_back({control_writing_.data(), control_writing_.size()});
+void StreamMux::BuildBatch(int connection) {
+  Connection& at = *connections_[connection];
+  at.parts.clear();
+  at.chunks.clear();
+  at.first_part = at.first_chunk = 0;
+  at.rescued.clear();
+  at.control_writing.clear();
+  if (connection == 0) at.control_writing.swap(control_);
+  if (!at.control_writing.empty()) at.parts.push_back({at.control_writing.data(), at.control_writing.size()});
   size_t bytes = 0;
-  while (!ready_.empty() && chunks_.size() < kChunksPerBatch && bytes < kChunkBytes) {
-    const StreamId id = ready_.front();
-    ready_.pop_front();
-    const auto it = sending_.find(id);
-    if (it == sending_.end() || !it->second.queued) continue;
-    Sending& stream = it->second;
-    stream.queued = false;
-    const int64_t most = std::min(kChunkBytes, stream.granted - stream.sent);
-    pieces_.clear();
-    stream.source->ReadParts(stream.sent, most, kPartsPerChunk, pieces_);
-    // The source wakes the stream when it has more.
-    if (pieces_.empty()) continue;
-    char* const header = headers_[chunks_.size()].data();
-    parts_.push_back({header, kDataHeaderBytes});
-    Chunk chunk{.id = id, .bytes = 0, .first_part = parts_.size(), .last_part = 0, .live = true};
-    for (const absl::Span<const char> piece : pieces_) {
-      const size_t length = std::min(piece.size(), static_cast<size_t>(most) - chunk.bytes);
-      if (length == 0) break;
-      parts_.push_back({const_cast<char*>(piece.data()), length});
-      chunk.bytes += length;
-    }
-    chunk.last_part = parts_.size() - 1;
-    WriteDataHeader({.type = DataType::kData,
-                     .length = static_cast<uint32_t>(chunk.bytes),
-                     .stream = id,
-                     .value = stream.sent,
-                     .total = stream.total},
-                    header);
-    chunks_.push_back(chunk);
-    bytes += chunk.bytes;
-    stream.in_batch = true;
+  StreamId id{0};
+  while (at.chunks.size() < kChunksPerBatch && bytes < kChunkBytes) {
+    Sending* const stream = NextTurn(at, id);
+    if (stream == nullptr) break;
+    bytes += AddChunk(at, id, *stream);
+    if (stream->writing > 0 && stream->in_order) stream->on = connection;
   }
+  // The next chunks of these may go out on other connections meanwhile.
+  for (const Chunk& chunk : at.chunks) Queue(chunk.id, sending_.at(chunk.id));
 }
 
-void StreamMux::Written(size_t bytes) {
+// Adds the next chunk of the stream to the batch; returns its bytes. 0: the source has none, and wakes the stream when
+// it has.
+size_t StreamMux::AddChunk(Connection& at, StreamId id, Sending& stream) {
+  const int64_t most = std::min(kChunkBytes, stream.granted - stream.cut);
+  pieces_.clear();
+  stream.source->ReadParts(stream.cut, most, kPartsPerChunk, pieces_);
+  if (pieces_.empty()) return 0;
+  char* const header = at.headers[at.chunks.size()].data();
+  at.parts.push_back({header, kDataHeaderBytes});
+  Chunk chunk{.id = id, .bytes = 0, .first_part = at.parts.size(), .last_part = 0, .live = true};
+  for (const absl::Span<const char> piece : pieces_) {
+    const size_t length = std::min(piece.size(), static_cast<size_t>(most) - chunk.bytes);
+    if (length == 0) break;
+    at.parts.push_back({const_cast<char*>(piece.data()), length});
+    chunk.bytes += length;
+  }
+  chunk.last_part = at.parts.size() - 1;
+  WriteDataHeader({.type = DataType::kData,
+                   .length = static_cast<uint32_t>(chunk.bytes),
+                   .stream = id,
+                   .value = stream.cut,
+                   .total = stream.total},
+                  header);
+  at.chunks.push_back(chunk);
+  stream.cut += static_cast<int64_t>(chunk.bytes);
+  ++stream.writing;
+  return chunk.bytes;
+}
+
+void StreamMux::Written(size_t bytes, int connection) {
+  Connection& at = *connections_[connection];
   while (bytes > 0) {
-    iovec& part = parts_[first_part_];
+    iovec& part = at.parts[at.first_part];
     const size_t written = std::min(bytes, part.iov_len);
     part.iov_base = static_cast<char*>(part.iov_base) + written;
     part.iov_len -= written;
     bytes -= written;
     if (part.iov_len > 0) return;
-    ++first_part_;
-    if (first_chunk_ < chunks_.size() && chunks_[first_chunk_].last_part < first_part_) {
-      ChunkWritten(chunks_[first_chunk_++]);
+    ++at.first_part;
+    if (at.first_chunk < at.chunks.size() && at.chunks[at.first_chunk].last_part < at.first_part) {
+      ChunkWritten(at.chunks[at.first_chunk++]);
     }
   }
 }
@@ -472,9 +564,9 @@ void StreamMux::ChunkWritten(const Chunk& chunk) {
   if (!chunk.live) return;
   const auto it = sending_.find(chunk.id);
   Sending& stream = it->second;
-  stream.in_batch = false;
-  stream.sent += static_cast<int64_t>(chunk.bytes);
-  if (stream.sent < stream.total) return Queue(chunk.id, stream);
+  --stream.writing;
+  if (stream.cut < stream.total) return Queue(chunk.id, stream);
+  if (stream.writing > 0) return;
   const std::shared_ptr<StreamSource> source = std::move(stream.source);
   sending_.erase(it);
   ended_.Put(chunk.id, absl::OkStatus());

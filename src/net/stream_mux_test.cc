@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/string_view.h"
 #include "base/limits.h"
 #include "base/origin.h"
+#include "net/test_mux.h"
 #include "net/test_streams.h"
 
 namespace causeway {
@@ -23,69 +23,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::string Message(const DataHeader& header, const std::string& payload = "") {
-  std::string bytes(kDataHeaderBytes, '\0');
-  WriteDataHeader(header, bytes.data());
-  return bytes + payload;
-}
-
-std::string Grant(StreamId id, int64_t bytes, int64_t total) {
-  return Message({.type = DataType::kGrant, .stream = id, .value = bytes, .total = total});
-}
-
-std::string Data(StreamId id, int64_t offset, int64_t length, int64_t total) {
-  std::string payload(length, '\0');
-  for (int64_t i = 0; i < length; ++i) payload[i] = ByteOf(id, offset + i);
-  return Message(
-      {.type = DataType::kData, .length = static_cast<uint32_t>(length), .stream = id, .value = offset, .total = total},
-      payload);
-}
-
-std::string Finished(StreamId id) { return Message({.type = DataType::kFinished, .stream = id}); }
-
-std::string End(DataType type, StreamId id, const absl::Status& why) {
-  return Message({.type = type,
-                  .length = static_cast<uint32_t>(why.message().size()),
-                  .stream = id,
-                  .value = static_cast<int64_t>(why.code()),
-                  .total = static_cast<int64_t>(OriginOf(why))},
-                 std::string(why.message()));
-}
-
-// Gives `bytes` to `mux`, at most `piece` at a time.
-absl::Status Feed(StreamMux& mux, absl::string_view bytes, size_t piece = 1 << 30) {
-  while (!bytes.empty()) {
-    std::array<iovec, 2> room;
-    const int count = mux.ReadBuffers(room);
-    size_t filled = 0;
-    for (int i = 0; i < count; ++i) {
-      EXPECT_GT(room[i].iov_len, 0u);
-      const size_t n = std::min({room[i].iov_len, bytes.size(), piece - filled});
-      std::memcpy(room[i].iov_base, bytes.data(), n);
-      bytes.remove_prefix(n);
-      filled += n;
-    }
-    if (absl::Status breach = mux.Filled(filled); !breach.ok()) return breach;
-  }
-  return absl::OkStatus();
-}
-
-// Takes what `mux` has to write, at most `piece` bytes at a time.
-std::string Drain(StreamMux& mux, size_t piece = 1 << 30) {
-  std::string bytes;
-  while (true) {
-    const absl::Span<const iovec> parts = mux.WriteBuffers();
-    if (parts.empty()) return bytes;
-    size_t written = 0;
-    for (const iovec& part : parts) {
-      const size_t n = std::min(part.iov_len, piece - written);
-      bytes.append(static_cast<const char*>(part.iov_base), n);
-      written += n;
-    }
-    mux.Written(written);
-  }
-}
 
 constexpr StreamId kId{42};
 
@@ -159,7 +96,9 @@ TEST_F(StreamMuxTest, DataWithAGapOrOfAnotherLengthAreABreach) {
   for (const std::string& bytes : {Data(kId, 1, 10, 1000), Data(kId, 0, 10, 999)}) {
     StreamMux mux("worker 9");
     mux.Connected();
-    mux.Receive(kId, 1000, 1000, std::make_shared<TestSink>(1000));
+    auto sink = std::make_shared<TestSink>(1000);
+    sink->in_order = true;
+    mux.Receive(kId, 1000, 1000, sink);
     EXPECT_EQ(Feed(mux, bytes).code(), absl::StatusCode::kInvalidArgument);
   }
 }
@@ -208,7 +147,7 @@ TEST_F(StreamMuxTest, ARefusedStreamIsForgottenWhenTheSenderHasSaidItsLast) {
   mux_.Receive(kId, 1000, 1000, sink_);
   mux_.Cancel(kId, absl::AbortedError("enough"));
   (void)Drain(mux_);
-  ASSERT_TRUE(Feed(mux_, Data(kId, 0, 400, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"))).ok());
+  ASSERT_TRUE(Feed(mux_, Data(kId, 0, 400, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"), 400)).ok());
   EXPECT_FALSE(Feed(mux_, Data(kId, 400, 600, 1000)).ok());
 }
 
@@ -232,7 +171,7 @@ TEST_F(StreamMuxTest, AChunkWhoseStreamEndsWhileItIsWrittenIsCompletedFromACopy)
   mux_.Cancel(kId, absl::AbortedError("gone"));
   EXPECT_THAT(source_->results(), ElementsAre(absl::AbortedError("gone")));
   source_ = nullptr;
-  const std::string all = Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("gone"));
+  const std::string all = Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("gone"), 1000);
   EXPECT_EQ(Drain(mux_, 33), all.substr(100));
 }
 
@@ -334,7 +273,7 @@ TEST_F(StreamMuxTest, AScatteredChunkThatIsHalfWrittenIsCompletedWhenItsStreamEn
   mux_.Written(bytes.size());
   mux_.Cancel(kId, absl::AbortedError("enough"));
   EXPECT_EQ(bytes + Drain(mux_, 50),
-            Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough")));
+            Data(kId, 0, 1000, 1000) + End(DataType::kAbort, kId, absl::AbortedError("enough"), 1000));
 }
 
 TEST_F(StreamMuxTest, AnEndSaysWhereTheErrorComesFrom) {

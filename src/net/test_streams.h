@@ -37,8 +37,11 @@ class TestSink final : public StreamSink {
   // What OnData does besides: set before the stream begins.
   std::function<void(int64_t offset, int64_t length)> on_data;
   std::function<void()> on_done;
+  bool in_order = false;  // the sender is told so
 
+  bool TakesAnyOrder() const override { return !in_order; }
   absl::Span<char> Buffer(int64_t offset, int64_t length) override {
+    EXPECT_TRUE(!in_order || offset == received()) << "there is room for the next bytes only";
     return absl::MakeSpan(bytes_).subspan(offset, std::min(length, room_));
   }
   void OnData(int64_t offset, int64_t length) override {
@@ -95,6 +98,9 @@ class TestSource final : public StreamSource {
     for (int64_t i = 0; i < total; ++i) bytes_[i] = ByteOf(id, i);
   }
 
+  bool forgets = false;  // set before the stream begins: the plane may not count on what it read before
+
+  bool KeepsMemory() const override { return !forgets; }
   void SetAvailable(int64_t bytes) {
     MutexLock lock(&mu_);
     available_ = bytes;

@@ -11,10 +11,10 @@
 namespace causeway::sim {
 namespace {
 
-absl::Status Feed(StreamMux& mux, absl::Span<const char> bytes) {
+absl::Status Feed(StreamMux& mux, int number, absl::Span<const char> bytes) {
   while (!bytes.empty()) {
     std::array<iovec, 2> room;
-    const int count = mux.ReadBuffers(room);
+    const int count = mux.ReadBuffers(room, number);
     size_t filled = 0;
     for (int i = 0; i < count; ++i) {
       const size_t n = std::min(room[i].iov_len, bytes.size());
@@ -22,23 +22,29 @@ absl::Status Feed(StreamMux& mux, absl::Span<const char> bytes) {
       bytes.remove_prefix(n);
       filled += n;
     }
-    if (absl::Status breach = mux.Filled(filled); !breach.ok()) return breach;
+    if (absl::Status breach = mux.Filled(filled, number); !breach.ok()) return breach;
   }
   return absl::OkStatus();
 }
 
-// A connection between two planes, as both of them and what is in flight hold it.
+// The connections between two planes, as both of them and what is in flight hold them.
 struct Connection {
+  explicit Connection(int count) {
+    for (End& end : ends) end.ways.resize(count);
+  }
+
+  // What is on its way to one end, on one of them.
+  struct Way {
+    absl::Time last_arrival = absl::InfinitePast();
+    int64_t in_flight_bytes = 0;
+  };
   struct End {
     std::weak_ptr<SimulatedPlaneCore> plane;
     PeerId peer;            // what this end calls the other
     bool attached = false;  // its mux reads and writes
     bool closed = false;    // its plane has let go of it
     uint64_t attempt = 0;   // of the end that dialled: by which it waits to be let in
-
-    // What is on its way to this end.
-    absl::Time last_arrival = absl::InfinitePast();
-    int64_t in_flight_bytes = 0;
+    std::vector<Way> ways;  // by the number of the connection
   };
 
   // No more is sent; of what is in flight, what arrives after this does not.
@@ -177,7 +183,7 @@ class SimulatedPlaneCore final : public PostedMessagesCore {
     if (peer == nullptr) return Close(connection, /*end=*/0);
     links_[id].connection = connection;
     connection->ends[0].attached = true;
-    peer->mux.Connected();
+    JoinMux(*peer, *connection);
     Pump(id);
   }
 
@@ -217,18 +223,31 @@ class SimulatedPlaneCore final : public PostedMessagesCore {
       peer.mux.Disconnected(
           absl::UnavailableError(absl::StrCat("peer ", static_cast<int>(peer.id), " has connected anew")));
     }
-    const auto connection = std::make_shared<Connection>();
-    connection->ends[0] = {.plane = visitor.from, .peer = self(), .attempt = visitor.attempt};
-    connection->ends[1] = {.plane = Self(), .peer = peer.id, .attached = true};
+    const auto connection = std::make_shared<Connection>(network_.options_.connections);
+    Connection::End& theirs = connection->ends[0];
+    theirs.plane = visitor.from;
+    theirs.peer = self();
+    theirs.attempt = visitor.attempt;
+    Connection::End& ours = connection->ends[1];
+    ours.plane = Self();
+    ours.peer = peer.id;
+    ours.attached = true;
     links_[peer.id] = Link{++attempts_, connection, /*end=*/1};
     world().Note("plane ", address_, " lets in ", visitor.address);
-    ToOther(connection, /*to=*/0, [self = Self(), connection, visitor] {
+    ToOther(connection, /*to=*/0, /*number=*/0, [self = Self(), connection, visitor] {
       const auto dialler = visitor.from.lock();
       if (dialler == nullptr) return self->Notify(connection, /*end=*/1, "the other side is gone");
       dialler->Admitted(visitor.wants, visitor.attempt, connection);
     });
-    peer.mux.Connected();
+    // Nothing comes on any of them before that.
+    for (Connection::Way& way : theirs.ways) way.last_arrival = theirs.ways[0].last_arrival;
+    JoinMux(peer, *connection);
     Pump(peer.id);
+  }
+
+  static void JoinMux(Peer& peer, const Connection& connection) {
+    peer.mux.Connected();
+    for (size_t i = 1; i < connection.ends[0].ways.size(); ++i) peer.mux.AddConnection();
   }
 
   void GiveUp(uint64_t number) {
@@ -244,11 +263,11 @@ class SimulatedPlaneCore final : public PostedMessagesCore {
 
   // ---- connected
 
-  // Does `arrive` at end `to` after all that was sent there before, unless the connection breaks first.
-  void ToOther(const ConnectionRef& connection, int to, std::function<void()> arrive) {
-    Connection::End& end = connection->ends[to];
-    end.last_arrival = std::max(end.last_arrival, world().Now() + Delay());
-    world().At(end.last_arrival, [connection, to, arrive = std::move(arrive), this_world = &world()] {
+  // Does `arrive` at end `to` after all that was sent there before on connection `number`, unless it breaks first.
+  void ToOther(const ConnectionRef& connection, int to, int number, std::function<void()> arrive) {
+    Connection::Way& way = connection->ends[to].ways[number];
+    way.last_arrival = std::max(way.last_arrival, world().Now() + Delay());
+    world().At(way.last_arrival, [connection, to, arrive = std::move(arrive), this_world = &world()] {
       if (connection->ends[to].closed || this_world->Now() > connection->cut) return;
       arrive();
     });
@@ -259,17 +278,22 @@ class SimulatedPlaneCore final : public PostedMessagesCore {
     return other == nullptr ? "" : other->address_;
   }
 
-  // Sends what there is to send to `id`, as long as the connection takes it.
+  // Sends what there is to send to `id`, as long as the connections take it.
   void Pump(PeerId id) {
     const auto found = links_.find(id);
     Peer* const peer = Find(id);
     if (found == links_.end() || peer == nullptr || !peer->mux.connected()) return;
     const ConnectionRef connection = found->second.connection;
     const int to = 1 - found->second.end;
-    Connection::End& target = connection->ends[to];
+    const auto count = static_cast<int>(connection->ends[to].ways.size());
+    for (int number = 0; number < count; ++number) PumpOne(*peer, connection, to, number);
+  }
+
+  void PumpOne(Peer& peer, const ConnectionRef& connection, int to, int number) {
+    Connection::Way& way = connection->ends[to].ways[number];
     while (!connection->broken) {
-      const int64_t room = network_.options_.most_in_flight_bytes - target.in_flight_bytes;
-      const absl::Span<const iovec> parts = peer->mux.WriteBuffers();
+      const int64_t room = network_.options_.most_in_flight_bytes - way.in_flight_bytes;
+      const absl::Span<const iovec> parts = peer.mux.WriteBuffers(number);
       int64_t ready = 0;
       for (const iovec& part : parts) ready += static_cast<int64_t>(part.iov_len);
       // Rather later than a few bytes at a time: small pieces would never grow together again.
@@ -282,21 +306,22 @@ class SimulatedPlaneCore final : public PostedMessagesCore {
         const size_t taken = std::min(part.iov_len, static_cast<size_t>(ready) - bytes.size());
         bytes.append(static_cast<const char*>(part.iov_base), taken);
       }
-      target.in_flight_bytes += ready;
-      ToOther(connection, to, [connection, to, bytes = std::move(bytes)] { Arrive(connection, to, bytes); });
-      peer->mux.Written(ready);
+      way.in_flight_bytes += ready;
+      ToOther(connection, to, number,
+              [connection, to, number, bytes = std::move(bytes)] { Arrive(connection, to, number, bytes); });
+      peer.mux.Written(ready, number);
     }
   }
 
-  static void Arrive(const ConnectionRef& connection, int to, const std::string& bytes) {
+  static void Arrive(const ConnectionRef& connection, int to, int number, const std::string& bytes) {
     Connection::End& end = connection->ends[to];
-    end.in_flight_bytes -= static_cast<int64_t>(bytes.size());
+    end.ways[number].in_flight_bytes -= static_cast<int64_t>(bytes.size());
     const auto plane = end.plane.lock();
     const auto link = plane == nullptr ? decltype(plane->links_.end())() : plane->links_.find(end.peer);
     if (plane == nullptr || link == plane->links_.end() || link->second.connection != connection) return;
     plane->world().NoteBytes(bytes, [&] { return absl::StrCat(bytes.size(), " bytes reach plane ", plane->address_); });
     Peer& peer = *plane->Find(end.peer);
-    const absl::Status breach = Feed(peer.mux, bytes);
+    const absl::Status breach = Feed(peer.mux, number, bytes);
     if (!breach.ok()) {
       plane->world().Fail(absl::StrCat("data protocol: ", breach.message()));
       return Cut(connection);

@@ -7,10 +7,11 @@
 //   controller->SetPeer(PeerId{0}, worker->listen_address(), key);
 //   network.Break(controller->listen_address(), worker->listen_address());       // the cable is cut
 //
-// A connection carries bytes in order, after a delay, cut into pieces of any size, and takes only so many at a time.
-// When it breaks, some of what is in flight still arrives, and each side learns of it at its own time. Connecting takes
-// a round trip; a visitor that does not show the right key waits a while for its turn. Each plane does what it is asked
-// in the order in which it is asked, a little later, as the real one does on its own thread.
+// A connection carries bytes in order, after a delay, cut into pieces of any size, and takes only so many at a time;
+// two planes may have several, each with delays of its own, that break together. When it breaks, some of what is in
+// flight still arrives, and each side learns of it at its own time. Connecting takes a round trip; a visitor that does
+// not show the right key waits a while for its turn. Each plane does what it is asked in the order in which it is
+// asked, a little later, as the real one does on its own thread.
 //
 // Messages between workers take their own time, in order; what breaks the connection of two loses theirs too.
 //
@@ -36,6 +37,7 @@ struct DataNetworkOptions {
   absl::Duration patience = absl::Seconds(5);           // with a visitor that is not known (yet)
   absl::Duration redial_delay = absl::Seconds(1);       // as of SocketDataPlaneOptions
   int64_t most_in_flight_bytes = 256 << 10;             // in one direction of one connection
+  int connections = 1;                                  // of each pair
 };
 
 class SimulatedPlaneCore;

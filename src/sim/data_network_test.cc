@@ -6,7 +6,7 @@ namespace causeway::sim {
 namespace {
 
 struct SimulatedPair final : DataPlanePair {
-  SimulatedPair() : world(1), network(world, {}) {
+  explicit SimulatedPair(int connections = 1) : world(1), network(world, {.connections = connections}) {
     auto low_plane = network.Add(kLow);
     auto high_plane = network.Add(kHigh);
     low_address = low_plane->listen_address();
@@ -42,8 +42,15 @@ INSTANTIATE_TEST_SUITE_P(Simulated, DataPlaneContract, ::testing::Values(+[]() -
                            return std::make_unique<SimulatedPair>();
                          }));
 
-TEST(DataNetwork, ABrokenConnectionEndsItsStreamsOnBothSides) {
-  SimulatedPair pair;
+INSTANTIATE_TEST_SUITE_P(SimulatedOn3, DataPlaneContract, ::testing::Values(+[]() -> std::unique_ptr<DataPlanePair> {
+                           return std::make_unique<SimulatedPair>(/*connections=*/3);
+                         }));
+
+class DataNetworkOf : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Connections, DataNetworkOf, ::testing::Values(1, 3));
+
+TEST_P(DataNetworkOf, ABrokenConnectionEndsItsStreamsOnBothSides) {
+  SimulatedPair pair(GetParam());
   pair.low->SetPeer(kHigh, pair.high_address, kPairKey);
   pair.high->SetPeer(kLow, pair.low_address, kPairKey);
   const StreamId id{1};
@@ -66,8 +73,8 @@ TEST(DataNetwork, ABrokenConnectionEndsItsStreamsOnBothSides) {
   EXPECT_THAT(next_sink->results(), ::testing::ElementsAre(absl::OkStatus())) << "the next connection carries on";
 }
 
-TEST(DataNetwork, AKilledPlaneIsNoticed) {
-  SimulatedPair pair;
+TEST_P(DataNetworkOf, AKilledPlaneIsNoticed) {
+  SimulatedPair pair(GetParam());
   pair.low->SetPeer(kHigh, pair.high_address, kPairKey);
   pair.high->SetPeer(kLow, pair.low_address, kPairKey);
   auto sink = std::make_shared<TestSink>(4 << 20);

@@ -26,6 +26,8 @@ class Door::Source final : public StreamSource {
   Source(Door& door, Stream stream, std::shared_ptr<const StoredData> data)
       : door_(door), stream_(stream), data_(std::move(data)), life_(door.life_) {}
 
+  bool KeepsMemory() const override { return true; }
+
   absl::Span<const char> Read(int64_t offset, int64_t max_bytes) override {
     const int64_t bytes = std::min(max_bytes, available_ - offset);
     return bytes <= 0 ? absl::Span<const char>() : absl::MakeConstSpan(data_->data).subspan(offset, bytes);
@@ -69,6 +71,8 @@ class Door::Sink final : public StreamSink {
  public:
   Sink(Door& door, Stream stream, int64_t total_bytes, Answers answers)
       : door_(door), stream_(stream), bytes_(total_bytes, '\0'), answers_(std::move(answers)), life_(door.life_) {}
+
+  bool TakesAnyOrder() const override { return true; }
 
   absl::Span<char> Buffer(int64_t offset, int64_t length) override {
     return absl::MakeSpan(bytes_).subspan(offset, door_.world_.random().Between(1, length));

@@ -43,6 +43,7 @@ Profile Profile::Draw(Random& random) {
   profile.data.delay = Around(random, absl::Microseconds(50));
   profile.data.thread_delay = Around(random, absl::Microseconds(5));
   profile.data.most_in_flight_bytes = random.Chance(50) ? 16 << 10 : 256 << 10;
+  profile.data.connections = random.Chance(50) ? 1 : static_cast<int>(random.Between(2, 4));
   profile.link_delay = Around(random, absl::Microseconds(50));
   profile.think_time = Around(random, absl::Microseconds(500));
   profile.max_sessions = static_cast<int>(random.Between(1, 4));
