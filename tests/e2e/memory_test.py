@@ -218,6 +218,27 @@ def test_what_can_never_fit_is_refused(folder: Path) -> None:
                 jax.jit(lambda x: x + 1)(y).block_until_ready()
 
 
+def test_a_session_is_kept_to_the_memory_that_it_wished(folder: Path) -> None:
+    with (
+        Cluster.up(folder, devices=1) as cluster,
+        Client(cluster.client_address, folder, CAUSEWAY_SESSION_MEMORY="3MiB") as modest,
+        Client(cluster.client_address, folder, name="other") as other,
+    ):
+
+        @modest.run
+        def _() -> None:
+            with pytest.raises(jax.errors.JaxRuntimeError, match=r"EXHAUSTED.*4\.0 MiB.*may have 3\.0 MiB.*cap"):
+                jax.device_put(np.zeros(4 << 20, np.uint8)).block_until_ready()
+            x = jax.device_put(np.zeros(2 << 20, np.uint8))
+            with pytest.raises(jax.errors.JaxRuntimeError, match=r"EXHAUSTED"):
+                jax.jit(lambda x: jnp.concatenate([x, x]))(x).block_until_ready()
+            assert in_use() == 2 << 20
+
+        @other.run
+        def _() -> None:
+            jax.device_put(np.zeros(8 << 20, np.uint8)).block_until_ready()
+
+
 MEGA = 1 << 20
 
 
