@@ -1,7 +1,7 @@
-// The inside of the controller core, split over core.cc (sessions, workers, time), core_arrays.cc (making, naming,
-// waiting for and fetching arrays), core_programs.cc (compiling, asking), core_launches.cc (launching), core_held.cc
-// (what waits for its turn), core_memory.cc (what device memory is counted for, and what waits for it) and core_trace.cc
-// (being watched).
+// The inside of the controller core, split over core.cc (sessions, time), core_workers.cc (joining, losing),
+// core_arrays.cc (making, naming, waiting for and fetching arrays), core_programs.cc (compiling, asking),
+// core_launches.cc (launching), core_held.cc (what waits for its turn), core_memory.cc (what device memory is counted
+// for, and what waits for it), core_trace.cc (being watched) and core_status.cc (for people).
 #ifndef CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 #define CAUSEWAY_CONTROLLER_CORE_IMPL_H_
 
@@ -176,10 +176,10 @@ class ControllerCore::Impl {
     // For traces: when the launch was asked for, and whose outputs it takes.
     absl::Time asked;
     Producers producers;
-    std::shared_ptr<const ArraySpec> spec;            // of what is put or copied
-    DeviceMemory::Watch memory;                       // of that, which takes it when it is told
-    std::optional<Room> room;                         // of what has to wait for that
-    std::vector<DeviceMemory::Claim> reads;           // stay until then
+    std::shared_ptr<const ArraySpec> spec;   // of what is put or copied
+    DeviceMemory::Watch memory;              // of that, which takes it when it is told
+    std::optional<Room> room;                // of what has to wait for that
+    std::vector<DeviceMemory::Claim> reads;  // stay until then
     std::vector<Want> wants;
   };
 
@@ -204,10 +204,19 @@ class ControllerCore::Impl {
     WorkerId worker;
   };
 
-  // --- core.cc
+  // --- core_status.cc
   void AddPrograms(const Session& session, proto::ClusterStatus& status) const;
+
+  // --- core.cc
   bool AnyAlive() const;
   std::vector<SliceWorker> SliceWorkers() const;
+
+  // Account for the work that sessions have in flight; those that are gone have none.
+  void Began(Session& session, const Load::Item& item);
+  void Ended(SessionId session, const Load::Item& item);
+  void TellThrottled(Session& session);
+
+  // --- core_workers.cc
   void OnHello(const WorkerFrame& e);
   void OnStatusRequest(const WorkerFrame& e);
   // OK where a tool may ask: it speaks our protocol and shows the token.
@@ -220,11 +229,6 @@ class ControllerCore::Impl {
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);
-
-  // Account for the work that sessions have in flight; those that are gone have none.
-  void Began(Session& session, const Load::Item& item);
-  void Ended(SessionId session, const Load::Item& item);
-  void TellThrottled(Session& session);
 
   // `worker` takes frames again, or is lost.
   void ReleaseFrom(WorkerId worker);

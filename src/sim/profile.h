@@ -49,7 +49,7 @@ struct Profile {
 
   LoadLimits limits;
   Scheduler::Options scheduling;
-  bool caps = false;  // sessions wish them: their launches may wait for nothing but time
+  bool caps = false;                // sessions wish them: their launches may wait for nothing but time
   int64_t device_memory_bytes = 0;  // 0: no limit
   absl::Duration memory_wait;
   int full_frames = 100;
