@@ -36,7 +36,10 @@ void LaunchQueue::Launch(const proto::Launch& message) {
   if (launch.program->gang != nullptr) context_.out->AnnounceGang(launch.number, launch.program->gang);
   Capture(launch, message);
   if (launch.program->state == Program::State::kCompiled) Claim(launch);
-  for (int device : launch.program->devices) queues_[device].push_back(&launch);
+  for (int device : launch.program->devices) {
+    queues_[device].push_back(&launch);
+    ++queued_[device][launch.session()];
+  }
   dirty_.push_back(launch.program->devices.front());
 }
 
@@ -142,9 +145,11 @@ absl::InlinedVector<LaunchQueue::Entry*, 4> LaunchQueue::Candidates(int device) 
     const bool is_kept = of_them || (gang_ahead && launch->is_gang());
     if (!of_them) sessions.push_back(launch->session());
     gang_ahead = gang_ahead || launch->is_gang();
-    if (is_kept) continue;
-    candidates.push_back(launch);
-    if (!IsStuck(*launch)) break;
+    if (!is_kept) {
+      candidates.push_back(launch);
+      if (!IsStuck(*launch)) break;
+    }
+    if (sessions.size() == queued_[device].size()) break;  // all further ones are kept back by their sessions
   }
   return candidates;
 }
@@ -289,6 +294,8 @@ void LaunchQueue::Leave(Entry& launch) {
   for (int device : launch.program->devices) {
     std::deque<Entry*>& queue = queues_[device];
     queue.erase(std::find(queue.begin(), queue.end(), &launch));
+    const auto queued = queued_[device].find(launch.session());
+    if (--queued->second == 0) queued_[device].erase(queued);
     if (launch.state == Entry::State::kExecuting) {
       if (launch.by_device()) {
         --gangs_executing_[device];
