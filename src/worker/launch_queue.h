@@ -156,9 +156,9 @@ class LaunchQueue {
   const int gangs_ahead_;
   uint64_t last_key_ = 0;
   absl::flat_hash_map<LaunchKey, std::unique_ptr<Entry>> launches_;
-  std::vector<std::deque<Entry*>> queues_;  // by device: launches that the plugin has not taken
+  std::vector<std::deque<Entry*>> queues_;                   // by device: launches that the plugin has not taken
   std::vector<absl::flat_hash_map<SessionId, int>> queued_;  // by device: how many of those each session has
-  std::vector<bool> executing_;             // by device: the plugin is being given a launch, that is no gang's
+  std::vector<bool> executing_;       // by device: the plugin is being given a launch, that is no gang's
   std::vector<int> gangs_executing_;  // by device: gangs' launches that its thread was given and that have not returned
   std::vector<absl::Time> last_end_;  // by device: of a launch
   std::deque<int> dirty_;             // devices where a launch may be able to start
