@@ -1,34 +1,19 @@
 #include "cli/ask.h"
 
-#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/limits.h"
 #include "base/mutex.h"
+#include "cli/tool_link.h"
 #include "net/io_thread.h"
-#include "net/tcp_link.h"
 
 namespace causeway {
 namespace {
 
-class Asker final : public LinkHandler {
+class Asker final : public ToolLink {
  public:
-  explicit Asker(std::string question) : question_(std::move(question)) {}
-
-  void Connected(absl::StatusOr<std::unique_ptr<Link>> link) {
-    if (!link.ok()) return Finish(link.status());
-    Link* started = nullptr;
-    {
-      MutexLock lock(&mu_);
-      link_ = *std::move(link);
-      started = link_.get();
-    }
-    started->SetMaxFrameBytes(kMaxControlFrameBytes);
-    started->Start(this);
-    started->Send(question_);
-  }
+  using ToolLink::ToolLink;
 
   void OnFrame(std::string frame) override {
     proto::ToWorker answer;
@@ -54,6 +39,7 @@ class Asker final : public LinkHandler {
   }
 
  private:
+  void Fail(const absl::Status& why) override { Finish(why); }
   void Finish(absl::StatusOr<proto::ToWorker> answer) {
     MutexLock lock(&mu_);
     if (answer_) return;
@@ -61,10 +47,8 @@ class Asker final : public LinkHandler {
     answered_.SignalAll();
   }
 
-  const std::string question_;
   Mutex mu_;
   CondVar answered_;
-  std::unique_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::StatusOr<proto::ToWorker>> answer_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -76,8 +60,7 @@ absl::StatusOr<proto::ToWorker> Ask(const std::string& control_address, const pr
   absl::StatusOr<proto::ToWorker> answer;
   {
     IoThread io("ask");
-    DialLink(&io, control_address, timeout,
-             [&asker](absl::StatusOr<std::unique_ptr<Link>> link) { asker.Connected(std::move(link)); });
+    asker.Dial(&io, control_address, timeout);
     answer = asker.Wait(timeout);
     // The thread ends here, before the handler that it calls.
   }

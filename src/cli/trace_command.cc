@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,14 +14,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "cli/perfetto.h"
 #include "cli/recording.h"
 #include "cli/shutdown.h"
+#include "cli/tool_link.h"
 #include "net/io_thread.h"
-#include "net/tcp_link.h"
 #include "proto/control_version.h"
 #include "proto/status.h"
 
@@ -87,22 +85,9 @@ class Output {
 };
 
 // Asks a controller for a trace, and keeps what it reports.
-class Tracer final : public LinkHandler {
+class Tracer final : public ToolLink {
  public:
-  explicit Tracer(std::string request) : request_(std::move(request)) {}
-
-  void Connected(absl::StatusOr<std::unique_ptr<Link>> link) {
-    if (!link.ok()) return Finish(link.status());
-    Link* started = nullptr;
-    {
-      MutexLock lock(&mu_);
-      link_ = *std::move(link);
-      started = link_.get();
-    }
-    started->SetMaxFrameBytes(kMaxControlFrameBytes);
-    started->Start(this);
-    started->Send(request_);
-  }
+  using ToolLink::ToolLink;
 
   void OnFrame(std::string frame) override {
     proto::ToWorker message;
@@ -128,8 +113,7 @@ class Tracer final : public LinkHandler {
   void Stop() {
     proto::ToController message;
     message.mutable_trace_request()->set_stop(true);
-    MutexLock lock(&mu_);
-    if (link_ != nullptr) link_->Send(message.SerializeAsString());
+    Send(message.SerializeAsString());
   }
 
   struct Progress {
@@ -149,14 +133,13 @@ class Tracer final : public LinkHandler {
   }
 
  private:
+  void Fail(const absl::Status& why) override { Finish(why); }
   void Finish(const absl::Status& result) {
     MutexLock lock(&mu_);
     if (!result_) result_ = result;
   }
 
-  const std::string request_;
   Mutex mu_;
-  std::unique_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
   bool begun_ ABSL_GUARDED_BY(mu_) = false;
   Recorder recorder_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> result_ ABSL_GUARDED_BY(mu_);
@@ -252,8 +235,7 @@ absl::Status RunTrace(const TraceFlags& flags) {
   absl::Status watched;
   {
     IoThread io("trace");
-    DialLink(&io, flags.control_address, absl::Seconds(flags.timeout_s),
-             [&tracer](absl::StatusOr<std::unique_ptr<Link>> link) { tracer.Connected(std::move(link)); });
+    tracer.Dial(&io, flags.control_address, absl::Seconds(flags.timeout_s));
     watched = Watch(tracer, flags, shutdown, reporter);
     // The thread ends here, before the handler that it calls.
   }

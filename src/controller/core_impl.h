@@ -224,8 +224,8 @@ class ControllerCore::Impl {
   void OnKeyValueRequest(const WorkerFrame& e);
   void Answer(const KeyValues::Reply& reply);
   void Lose(WorkerSlot& slot, const absl::Status& why, bool close_link);
-  // Those who wait for the sender's data for `id` hear that it will not come; they report the error like any other.
-  void FailMakers(ArrayId id, const WorkerSlot& sender, const absl::Status& lost);
+  // Those who make `id` hear that a sender's data will not come; they report the error like any other.
+  void FailMakers(ArrayId id, const PendingMake& make, const absl::Status& lost);
   void LoseArrays(const WorkerSlot& slot, const absl::Status& lost);
   void SendPeers();
   void Send(WorkerId worker, const proto::ToWorker& message);

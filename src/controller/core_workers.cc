@@ -248,7 +248,7 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
       Ended(SessionOf(id), ended.load);
       KeepLost(id, ended, slot.id);
     } else if (std::find(make.senders.begin(), make.senders.end(), slot.id) != make.senders.end()) {
-      FailMakers(id, slot, lost);
+      FailMakers(id, make, lost);
     }
   }
   const auto take = [&](auto& pending) {
@@ -272,15 +272,12 @@ void ControllerCore::Impl::Lose(WorkerSlot& slot, const absl::Status& why, bool 
   LookAgain();
 }
 
-void ControllerCore::Impl::FailMakers(ArrayId id, const WorkerSlot& sender, const absl::Status& lost) {
-  const PendingMake& make = makes_[id];
+void ControllerCore::Impl::FailMakers(ArrayId id, const PendingMake& make, const absl::Status& lost) {
   proto::ToWorker message;
   message.mutable_fail()->set_array(Raw(id));
   *message.mutable_fail()->mutable_status() = ToProto(lost);
   const uint64_t holding = std::exchange(holding_, held_.contains(make.held) ? make.held : 0);
-  for (const auto& [worker, reports] : make.reports) {
-    if (worker != sender.id) Send(worker, message);
-  }
+  for (const auto& [worker, reports] : make.reports) Send(worker, message);
   holding_ = holding;
 }
 

@@ -76,12 +76,12 @@ Scheduler::Share* Scheduler::Find(Lane& lane, SessionId session) {
 }
 
 Scheduler::Share& Scheduler::ShareOf(Lane& lane, SessionId session) {
-  const auto at = std::lower_bound(lane.shares.begin(), lane.shares.end(), session,
-                                   [](const Share& share, SessionId id) { return share.session < id; });
-  if (at != lane.shares.end() && at->session == session) return *at;
+  if (Share* share = Find(lane, session)) return *share;
   Share share;
   share.session = session;
-  return *lane.shares.insert(at, std::move(share));
+  const auto after = std::upper_bound(lane.shares.begin(), lane.shares.end(), session,
+                                      [](SessionId id, const Share& other) { return id < other.session; });
+  return *lane.shares.insert(after, std::move(share));
 }
 
 void Scheduler::Touch(int lane) {
