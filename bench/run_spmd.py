@@ -9,14 +9,12 @@ speeds: above 1, Causeway is faster. The last line is RESULT {json}; bench/READM
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from command import Outcome, carry_out, make_parser, measure, parse
 from figures import Figures, Report, Rounds
 from measure_spmd import QUICK, SECTIONS, SpmdScale
-from run import conclude, measure
-from sides import REPOSITORY, BenchError
 from spmd_sides import SpmdStage
 
 EXAMPLES = """examples:
@@ -28,7 +26,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(options: argparse.Namespace) -> tuple[dict[str, list[Figures]], dict[str, Report]]:
+def run(options: argparse.Namespace) -> Outcome:
     """Measures section by section, each with sides of its own."""
     rounds: dict[str, list[Figures]] = {}
     reports: dict[str, Report] = {}
@@ -37,50 +35,16 @@ def run(options: argparse.Namespace) -> tuple[dict[str, list[Figures]], dict[str
         for section in (section for name in options.only for section in SECTIONS[name]):
             print(f"\nstarting both sides of {section.name}", flush=True)
             with section.running(stage) as sides:
-                count = options.rounds or (1 if options.quick else section.rounds)
-                rounds[section.name] = measure(sides, options.scale, section, count)
+                rounds[section.name] = measure(sides, options, section)
             reports[section.name] = section.report(Rounds(rounds[section.name]))
         reports["sides"] = Report({"peer_hangs": stage.hangs}, [])
     return rounds, reports
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        prog="bench/run_spmd.py",
-    )
-    parser.add_argument("--only", metavar="SECTION,...", help=f"which sections: {', '.join(SECTIONS)} (default: all)")
-    parser.add_argument("--rounds", type=int, help="rounds of each section (default: what each needs)")
-    parser.add_argument("--quick", action="store_true", help="one tiny round each, to see that all works")
-    parser.add_argument("--unix", action="store_true", help="Causeway's workers talk over unix sockets, not TCP")
-    parser.add_argument("--build", type=Path, default=REPOSITORY / "build" / "release", help="what is measured")
-    parser.add_argument("--json", type=Path, help="where all rounds go (default: build/bench/spmd.json)")
-    options = parser.parse_args(arguments)
-    options.only = options.only.split(",") if options.only else list(SECTIONS)
-    for name in options.only:
-        if name not in SECTIONS:
-            parser.error(f"no section {name!r}; there are {', '.join(SECTIONS)}")
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds is at least 1")
-    options.scale = QUICK if options.quick else SpmdScale()
-    options.json = options.json or REPOSITORY / "build" / "bench" / "spmd.json"
-    return options
-
-
 def main(arguments: Sequence[str]) -> int:
-    options = parse(arguments)
-    began = time.monotonic()
-    try:
-        conclude(options, *run(options), time.monotonic() - began)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    parser = make_parser("run_spmd.py", __doc__, EXAMPLES, SECTIONS, "spmd.json")
+    parser.add_argument("--unix", action="store_true", help="Causeway's workers talk over unix sockets, not TCP")
+    return carry_out(parse(parser, arguments, SpmdScale(), QUICK), run)
 
 
 if __name__ == "__main__":
