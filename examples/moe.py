@@ -15,10 +15,8 @@ trained again in one program, and the losses of both are compared.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +25,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from outcome import add_outcome_options, finish, is_close, show_times
 
 from islands import describe, island_count, island_meshes
 
@@ -251,10 +250,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, default=128, help="hidden units of an expert")
     parser.add_argument("--rate", type=float, default=3e-3, help="Adam's learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--check", action=argparse.BooleanOptionalAction, default=True, help="train in one program, too"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_outcome_options(parser)
     return parser.parse_args()
 
 
@@ -277,20 +273,12 @@ def main() -> None:
             f"step {number + 1:3}: loss {losses[number]:.4f}, first choices {shares}, "
             f"{result['dropped'][number]:.0%} found no room"
         )
-    print(
-        f"{options.steps} steps dispatched in {result['dispatched_s']:.2f} s, done after {result['total_s']:.2f} s, "
-        f"compilation included"
-    )
+    show_times(options.steps, result)
     matches = True
     if options.check:
         error = float(np.max(np.abs(np.subtract(losses, train_in_one_program(options, meshes[0])))))
-        matches = error < 1e-3
-        verdict = "as it should be" if matches else "TOO LARGE"
-        print(f"largest difference from the model in one program: {error:.1e}, {verdict}")
-        result["error"] = error
-    if options.json:
-        options.json.write_text(json.dumps({**result, "matches": matches, "meshes": len(meshes)}))
-    sys.exit(0 if matches and all(np.isfinite(losses)) else 1)
+        matches = is_close(result, error)
+    finish(options, result, matches, meshes=len(meshes))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ one program, and the losses of both are compared.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -29,6 +27,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from outcome import add_outcome_options, finish, is_close, show_times
 
 from islands import describe, island_count, island_meshes
 
@@ -322,10 +321,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=32, help="a multiple of 4")
     parser.add_argument("--rate", type=float, default=3e-3, help="Adam's learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--check", action=argparse.BooleanOptionalAction, default=True, help="train in one program, too"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_outcome_options(parser)
     return parser.parse_args()
 
 
@@ -346,20 +342,13 @@ def main() -> None:
     losses = result["losses"]
     shown = losses[:: max(1, len(losses) // 12)]
     print("losses:", " ".join(f"{loss:.4f}" for loss in shown))
-    print(
-        f"{options.steps} steps dispatched in {result['dispatched_s']:.2f} s, done after {result['total_s']:.2f} s, "
-        f"compilation included"
-    )
+    show_times(options.steps, result)
     matches = True
     if options.check:
         error = float(np.max(np.abs(np.subtract(losses, train_in_one_program(options, meshes[0], weights)))))
-        matches = error < 1e-2  # some weights have next to no gradient, and Adam makes much of what is left of it
-        verdict = "as it should be" if matches else "TOO LARGE"
-        print(f"largest difference from the model in one program: {error:.1e}, {verdict}")
-        result["error"] = error
-    if options.json:
-        options.json.write_text(json.dumps({**result, "matches": matches, "meshes": len(meshes)}))
-    sys.exit(0 if matches and all(np.isfinite(losses)) else 1)
+        # Some weights have next to no gradient, and Adam makes much of what is left of it.
+        matches = is_close(result, error, limit=1e-2)
+    finish(options, result, matches, meshes=len(meshes))
 
 
 if __name__ == "__main__":

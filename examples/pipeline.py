@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +28,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from outcome import add_outcome_options, finish, is_close, show_times
 
 from islands import describe, island_count, island_meshes
 from pipeline_schedules import SCHEDULES, Unit, make_schedule, most_kept
@@ -306,10 +305,7 @@ def parse_arguments() -> argparse.Namespace:
         default="input",
         help="what a stage keeps for the way back: its input, to compute the rest again (default), or all of it",
     )
-    parser.add_argument(
-        "--check", action=argparse.BooleanOptionalAction, default=True, help="train in one program, too"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_outcome_options(parser)
     return parser.parse_args()
 
 
@@ -345,10 +341,7 @@ def main() -> None:
     losses = result["losses"]
     shown = losses[:: max(1, len(losses) // 12)]
     print("losses:", " ".join(f"{loss:.4f}" for loss in shown))
-    print(
-        f"{options.steps} steps dispatched in {result['dispatched_s']:.2f} s, done after {result['total_s']:.2f} s, "
-        f"compilation included"
-    )
+    show_times(options.steps, result)
 
     matches = True
     if options.check:
@@ -356,13 +349,8 @@ def main() -> None:
         error = max(
             float(np.max(np.abs(np.subtract(result[what], whole[what])))) for what in ("losses", "gradient_norms")
         )
-        matches = error < 1e-3
-        verdict = "as it should be" if matches else "TOO LARGE"
-        print(f"largest difference from the model in one program: {error:.1e}, {verdict}")
-        result["error"] = error
-    if options.json:
-        options.json.write_text(json.dumps({**result, "matches": matches, "kept": kept, "meshes": len(meshes)}))
-    sys.exit(0 if matches and all(np.isfinite(losses)) else 1)
+        matches = is_close(result, error)
+    finish(options, result, matches, kept=kept, meshes=len(meshes))
 
 
 if __name__ == "__main__":
