@@ -183,6 +183,7 @@ void ControllerCore::Impl::On(PutArray& e) {
   if (!array.ok()) return Refuse(session, e.request, {e.array}, array.status());
 
   std::map<WorkerId, int> reports;
+  std::vector<std::pair<StreamId, WantedHostData>> wanted;
   Load::Item load;
   const Sharding& sharding = *e.spec->sharding;
   BeginHold(session, {}, RoomFor(session, e.array, e.spec));
@@ -222,7 +223,7 @@ void ControllerCore::Impl::On(PutArray& e) {
       const StreamId stream = NextStream();
       message.mutable_receive_host()->set_stream(Raw(stream));
       message.mutable_receive_host()->set_total_bytes(piece.total_bytes);
-      if (in_frame) host_data_wanted_[stream] = {session.id, worker};
+      wanted.push_back({stream, {session.id, worker, in_frame, nullptr}});
       Send(worker, message);
       const Want want{piece.buffer, worker, stream, piece.total_bytes, in_frame, worker == workers.back()};
       if (holding_ != 0) {
@@ -232,13 +233,24 @@ void ControllerCore::Impl::On(PutArray& e) {
       }
     }
   }
-  StartMake(session, e.request, e.array, **array, std::move(reports), {}, load);
+  const PendingMake& make = StartMake(session, e.request, e.array, **array, std::move(reports), {}, load);
+  make.future->ExpectFromClient(static_cast<int>(wanted.size()));
+  for (auto& [stream, data] : wanted) {
+    data.future = make.future;
+    host_data_wanted_.emplace(stream, std::move(data));
+  }
   EndHold();
   out_->ReplyDone(e.request, absl::OkStatus());
 }
 
 void ControllerCore::Impl::On(HostDataArrived& e) {
-  if (host_data_wanted_.erase(e.stream) == 0) return;  // the worker is gone
+  const auto found = host_data_wanted_.find(e.stream);
+  if (found == host_data_wanted_.end()) return;  // the worker is gone
+  const WantedHostData wanted = std::move(found->second);
+  host_data_wanted_.erase(found);
+  wanted.future->ClientSent();
+  scheduler_.LookAgain();
+  if (!wanted.in_frame) return;
   proto::ToWorker message;
   proto::HostData& data = *message.mutable_host_data();
   data.set_stream(Raw(e.stream));
@@ -291,6 +303,7 @@ void ControllerCore::Impl::RunPlan(Session& session, const RequestHeader& reques
   }
   PendingMake& make = StartMake(session, request, target, array, std::move(reports), std::move(plan.senders), {});
   make.sources.assign(source.futures.begin(), source.futures.end());
+  for (const std::shared_ptr<Future>& future : source.futures) make.future->ComesFrom(future);
   make.bytes = bytes;
   make.held = holding_;
   if (holding_ == 0) return ExpectMake(target);

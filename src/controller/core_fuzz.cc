@@ -48,8 +48,8 @@ class Actions final : public ControllerActions {
     }
   }
   void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone>) override { Answer(request); }
-  void WantHostData(SessionId, HostBufferId, WorkerId worker, StreamId stream, int64_t, bool in_frame, bool) override {
-    if (in_frame) wanted.emplace_back(worker, stream);
+  void WantHostData(SessionId, HostBufferId, WorkerId worker, StreamId stream, int64_t, bool, bool) override {
+    wanted.emplace_back(worker, stream);
   }
   void Throttle(SessionId session, bool hold) override {
     FUZZ_CHECK(session == kSession && hold != held);

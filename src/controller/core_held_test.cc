@@ -64,6 +64,53 @@ TEST_F(CoreHeldTest, ALaunchWithoutACreditIsAcceptedAndSentLater) {
   EXPECT_EQ(core_.Counts().credits, 0);
 }
 
+TEST_F(CoreHeldTest, ALaunchWaitsForWhatItsClientHasStillToSend) {
+  TwoWorkers();
+  Open(kOther);
+  Compile(P(1), {0}, kLinkA);
+  Compile(P(2, kOther), {0}, kLinkA);
+  for (const int64_t elements : {4, 1 << 20}) {
+    out_.sent.clear();
+    out_.wanted.clear();
+    const auto base = static_cast<uint64_t>(elements);
+    const auto arrived = [&] {
+      Handle(HostDataArrived{out_.wanted[0].worker, out_.wanted[0].stream, std::string(elements == 4 ? 16 : 0, 'x')});
+    };
+    const HostPiece piece{.buffer = HostBufferId{base}, .shards = {0}, .total_bytes = elements * 4};
+    Handle(PutArray{Next(), A(base + 1), On({2}, {elements}), {piece}});
+    Handle(CopyArrays{Next(), {A(base + 1)}, {A(base + 2)}, {DeviceId{0}}, std::nullopt, false});
+    Launch(P(1), A(base + 2), A(base + 3));
+    EXPECT_TRUE(Done().ok());
+    EXPECT_THAT(Sent(kLinkA, kLaunch), IsEmpty());
+    EXPECT_EQ(core_.Counts().credits, 0);
+    Put(A(base, kOther), {0});
+    Launch(P(2, kOther), A(base, kOther), A(base + 1, kOther));
+    EXPECT_THAT(Sent(kLinkA, kLaunch), SizeIs(1)) << "somebody else's";
+    EndLast();
+    ASSERT_THAT(out_.wanted, SizeIs(1));
+    arrived();
+    EXPECT_THAT(Sent(kLinkB, proto::ToWorker::kHostData), SizeIs(elements == 4 ? 1 : 0)) << "or it goes as a stream";
+    EXPECT_THAT(Sent(kLinkA, kLaunch), SizeIs(2)) << "it is on its way";
+    arrived();
+    EXPECT_THAT(Sent(kLinkB, proto::ToWorker::kHostData), SizeIs(elements == 4 ? 1 : 0)) << "not twice";
+    EndLast();
+    EXPECT_EQ(core_.Counts().host_data, 0);
+    EXPECT_EQ(core_.Counts().held, 0);
+  }
+}
+
+TEST_F(CoreHeldTest, WhatAGoneClientHasNotSentHoldsNothing) {
+  TwoWorkers();
+  Compile(P(1), {0}, kLinkA);
+  Handle(PutArray{Next(), A(1), On({0}, {1 << 20}), {HostPiece{HostBufferId{7}, {0}, {}, 4 << 20, std::nullopt}}});
+  Launch(P(1), A(1), A(2));
+  Handle(CloseSession{kSession});
+  EXPECT_EQ(core_.Counts().host_data, 0);
+  EXPECT_EQ(core_.Counts().held, 0);
+  Handle(HostDataArrived{out_.wanted[0].worker, out_.wanted[0].stream, std::string()});
+  EXPECT_THAT(Sent(kLinkA, kLaunch), IsEmpty());
+}
+
 TEST_F(CoreHeldTest, WhatNamesItsOutputsFollowsItAndAllElseDoesNotWait) {
   Taken();
   Launch(P(1), A(1), A(2));

@@ -198,6 +198,8 @@ class ControllerCore::Impl {
   struct WantedHostData {
     SessionId session;
     WorkerId worker;
+    bool in_frame = false;
+    std::shared_ptr<Future> future;  // of the array that they make
   };
   struct PendingQuery {
     RequestHeader request;
@@ -404,7 +406,7 @@ class ControllerCore::Impl {
   absl::flat_hash_map<ProgramId, PendingCompile> compiles_;
   absl::flat_hash_map<uint64_t, PendingFetch> fetches_;
   absl::flat_hash_map<uint64_t, PendingQuery> queries_;
-  absl::flat_hash_map<StreamId, WantedHostData> host_data_wanted_;  // in frames
+  absl::flat_hash_map<StreamId, WantedHostData> host_data_wanted_;  // that clients have not sent
   // Frames of the launch path, kept for the memory that they have.
   proto::ToWorker launch_frame_;
   proto::ToWorker delete_frame_;

@@ -310,8 +310,9 @@ TEST_F(CoreMemoryWaitTest, APutWaitsAndWhatTakesItWaitsForIt) {
   Launch(P(2), A(1), A(2));
   EXPECT_EQ(out_.sent[Raw(kLinkA)].size(), 0u);
   Handle(DeleteArrays{Next(kOther), {A(1, kOther)}});
-  EXPECT_THAT(out_.wanted, SizeIs(1));
+  ASSERT_THAT(out_.wanted, SizeIs(1));
   EXPECT_EQ(Sent(kLinkA, proto::ToWorker::kReceiveHost).size(), 1u);
+  Handle(HostDataArrived{out_.wanted[0].worker, out_.wanted[0].stream, std::string(16, 'x')});
   EXPECT_EQ(Launches(), 0u) << "it has no room beside its argument";
   Handle(DeleteArrays{Next(kOther), {A(2, kOther)}});
   EXPECT_EQ(Launches(), 1u);

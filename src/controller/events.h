@@ -86,11 +86,12 @@ struct PutArray {
   std::vector<HostPiece> pieces;
 };
 
-// The bytes asked for by WantHostData(inline) are here, or will not come.
+// The client has sent the bytes that WantHostData asked for, or will not send them. Once for each such call, unless the
+// session is closed.
 struct HostDataArrived {
   WorkerId worker;
   StreamId stream;
-  absl::StatusOr<std::string> data;
+  absl::StatusOr<std::string> data;  // empty where they go to the worker as a stream
 };
 
 // Answered by ReplyCompiled. Programs may be launched only after that.
@@ -263,9 +264,10 @@ class ClientActions {
   virtual void ReplyFetched(RequestHeader request, absl::StatusOr<Fetched> fetched) = 0;
   virtual void ReplyQuery(RequestHeader request, absl::StatusOr<proto::QueryDone> answer) = 0;
 
-  // The bytes that `session` sends under `buffer` are to go to `worker`: as HostDataArrived when `in_frame`, else as
-  // stream `stream` of the data plane, of exactly `total_bytes`. Several workers may want the same buffer; `last` says
-  // that no more will be asked for (the door drops the buffer once served).
+  // The bytes that `session` sends under `buffer` are to go to `worker`: by way of HostDataArrived when `in_frame`,
+  // else as stream `stream` of the data plane, of exactly `total_bytes`; HostDataArrived then says that they are here.
+  // Several workers may want the same buffer; `last` says that no more will be asked for (the door drops the buffer
+  // once served).
   virtual void WantHostData(SessionId session, HostBufferId buffer, WorkerId worker, StreamId stream,
                             int64_t total_bytes, bool in_frame, bool last) = 0;
 

@@ -11,6 +11,7 @@
 #ifndef CAUSEWAY_CONTROLLER_FUTURE_H_
 #define CAUSEWAY_CONTROLLER_FUTURE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -51,6 +52,26 @@ class Future {
   // What it stands for is data that arrive, not a launch.
   bool is_make() const { return is_make_; }
   void SetMake() { is_make_ = true; }
+
+  // So many pieces of what this makes are still with the client; it has sent one of them.
+  void ExpectFromClient(int pieces) { with_client_ = pieces; }
+  void ClientSent() { --with_client_; }
+
+  // What this makes is made of what `source` makes.
+  void ComesFrom(const std::shared_ptr<Future>& source) {
+    if (source->done()) return;
+    if (source->with_client_ > 0) sources_.push_back(source);
+    for (const std::shared_ptr<Future>& far : source->sources_) {
+      if (far->AwaitsClient()) sources_.push_back(far);
+    }
+  }
+
+  // Some of it, or of what it is made of, is still with the client, which may stand still.
+  bool AwaitsClient() const {
+    if (done()) return false;
+    return with_client_ > 0 ||
+           std::any_of(sources_.begin(), sources_.end(), [](const auto& source) { return source->AwaitsClient(); });
+  }
 
   // The first error reported, so far.
   const absl::Status& status() const { return status_; }
@@ -102,6 +123,8 @@ class Future {
   const uint64_t origin_;
   bool lent_ = false;
   bool is_make_ = false;
+  int with_client_ = 0;
+  std::vector<std::shared_ptr<Future>> sources_;  // that had something with the client; these have no sources
   absl::Time expected_ = absl::InfinitePast();
   absl::Status status_;
   std::vector<std::shared_ptr<Wait>> waits_;  // empty once done

@@ -217,6 +217,8 @@ bool Scheduler::IsDue(const Item& item, absl::Time now) const {
   const auto done = [](const std::shared_ptr<Future>& input) { return input->done(); };
   if (std::all_of(item.inputs.begin(), item.inputs.end(), done)) return true;
   if (options_.sequential) return false;
+  const auto awaits_client = [](const std::shared_ptr<Future>& input) { return input->AwaitsClient(); };
+  if (std::any_of(item.inputs.begin(), item.inputs.end(), awaits_client)) return false;
   absl::Time free_at = now;
   bool contended = false;
   for (int lane : item.lanes) {

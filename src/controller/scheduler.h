@@ -18,9 +18,10 @@
 // have the rest.
 //
 // *When.* A launch may be handed over before its inputs are computed, or even begun; but never before what makes them
-// has been handed over (`missing`): so the oldest launch that has not ended can always run, and credits come back.
-// Where another session wants a device too, a launch is not handed over until its inputs are expected to be there about
-// when the device gets to it, by the measured times of what makes them: it would hold a credit and do nothing.
+// has been handed over (`missing`), nor while what it takes is still with its client, who may stand still: so the
+// oldest launch that has been handed over can always run, and credits come back. Where another session wants a device
+// too, a launch is not handed over until its inputs are expected to be there about when the device gets to it, by the
+// measured times of what makes them: it would hold a credit and do nothing.
 //
 // *Lanes.* Devices that all launches so far have used together are one lane, with one set of counters, so that a launch
 // costs O(lanes of its gang), not O(devices). Lanes are split when a launch uses a part of one; they are never joined.

@@ -238,6 +238,48 @@ TEST(SchedulerTest, ALaunchOfFarOffInputsIsHandedOverAtOnceWhereNobodyElseIs) {
   EXPECT_THAT(world.order, ElementsAre(launch.name));
 }
 
+TEST(SchedulerTest, WhatIsStillWithAClientHoldsNoDevice) {
+  World world({.credits = 1, .ahead = absl::ZeroDuration()});
+  auto data = std::make_shared<Future>(1, RequestHeader{}, world.out);
+  data->SetMake();
+  data->ExpectFromClient(2);
+  auto copy = std::make_shared<Future>(1, RequestHeader{}, world.out);
+  copy->ComesFrom(data);
+  World::Launch& first = world.Ask(kA, {0, 1});
+  first.inputs.push_back(copy);
+  world.scheduler.Add(first);
+  world.Run();
+  EXPECT_THAT(world.order, IsEmpty()) << "though nobody else is there";
+  const int other = world.Add(kB, {1}).name;
+  world.Step();
+  EXPECT_THAT(world.order, ElementsAre(other));
+  data->ClientSent();
+  world.scheduler.LookAgain();
+  world.Run();
+  EXPECT_THAT(world.order, ElementsAre(other)) << "the other half is missing";
+  data->ClientSent();
+  world.scheduler.LookAgain();
+  world.Run();
+  EXPECT_THAT(world.order, ElementsAre(other, first.name)) << "on its way";
+}
+
+TEST(SchedulerTest, WhatAClientWillNotSendIsNotWaitedFor) {
+  World world({.credits = 1, .ahead = absl::ZeroDuration()});
+  auto data = std::make_shared<Future>(1, RequestHeader{}, world.out);
+  data->ExpectFromClient(1);
+  auto copy = std::make_shared<Future>(1, RequestHeader{}, world.out);
+  copy->ComesFrom(data);
+  World::Launch& launch = world.Ask(kA, {0});
+  launch.inputs.push_back(copy);
+  world.scheduler.Add(launch);
+  world.Run();
+  EXPECT_THAT(world.order, IsEmpty());
+  data->Fail(absl::CancelledError("broken off"), world.out);
+  world.scheduler.LookAgain();
+  world.Run();
+  EXPECT_THAT(world.order, ElementsAre(launch.name)) << "the worker knows how it ends";
+}
+
 TEST(SchedulerTest, ItHoldsNoDeviceAgainstOthers) {
   World world({.credits = 1, .ahead = absl::ZeroDuration()});
   auto measured = std::make_shared<Scheduler::Measured>();

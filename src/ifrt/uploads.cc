@@ -225,6 +225,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         taker = std::make_shared<Taker>(shared_from_this(), worker, stream);
         taker->queue = staged_;
         takers_.push_back(taker);
+        streams_.emplace_back(worker, stream);
+        if (complete() || !failed_.ok()) TellStreamsLocked(effects);
       }
       if (last) {
         all_wanted_ = true;
@@ -279,6 +281,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       MutexLock lock(&mutex_);
       effects.fail = std::exchange(flow_, nullptr);
       frames_.clear();
+      streams_.clear();
       FailLocked(absl::CancelledError("the session is closed"), effects);
     }
     Carry(effects);
@@ -503,6 +506,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   }
 
   void CompleteLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    TellStreamsLocked(effects);
     DeliverLocked(effects);
     effects.remove = finished();
   }
@@ -512,6 +516,14 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
       effects.deliver.push_back(HostDataArrived{worker, stream, std::string(staged_)});
     }
     ReleaseLocked(effects);
+  }
+
+  // The core hears that all of what goes by streams has come, or that it will not.
+  void TellStreamsLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const auto& [worker, stream] : std::exchange(streams_, {})) {
+      HostDataArrived& arrived = effects.deliver.emplace_back(HostDataArrived{worker, stream, std::string()});
+      if (!failed_.ok()) arrived.data = failed_;
+    }
   }
 
   void DiscardLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -532,6 +544,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     for (const auto& [worker, stream] : std::exchange(frames_, {})) {
       effects.deliver.push_back(HostDataArrived{worker, stream, why});
     }
+    TellStreamsLocked(effects);
     for (const auto& taker : takers_) effects.cancel.emplace_back(taker->worker, taker->stream);
     effects.why = why;
     effects.remove = finished();
@@ -586,7 +599,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   absl::Cord staged_ ABSL_GUARDED_BY(mutex_);  // all that came, until all takers are known
   std::deque<Segment> segments_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Taker>> takers_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::pair<WorkerId, StreamId>> frames_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<WorkerId, StreamId>> frames_ ABSL_GUARDED_BY(mutex_);   // to be delivered
+  std::vector<std::pair<WorkerId, StreamId>> streams_ ABSL_GUARDED_BY(mutex_);  // to be told of
 };
 
 absl::Span<const char> HostUploads::Taker::Read(int64_t offset, int64_t max_bytes) {
@@ -685,14 +699,12 @@ void HostUploads::Want(HostBufferId buffer, WorkerId worker, StreamId stream, in
     return;
   }
   const absl::Status gone = absl::CancelledError(absl::StrCat("host buffer ", Raw(buffer), " is gone"));
-  if (in_frame) {
-    postpone_([self = shared_from_this(), worker, stream, gone] {
-      self->deliver_(HostDataArrived{worker, stream, gone});
-    });
-  } else {
-    plane_->Send(PeerOf(worker), stream, total_bytes, std::make_shared<NoSource>());
-    plane_->Cancel(PeerOf(worker), stream, gone);
-  }
+  postpone_([self = shared_from_this(), worker, stream, gone] {
+    self->deliver_(HostDataArrived{worker, stream, gone});
+  });
+  if (in_frame) return;
+  plane_->Send(PeerOf(worker), stream, total_bytes, std::make_shared<NoSource>());
+  plane_->Cancel(PeerOf(worker), stream, gone);
 }
 
 void HostUploads::Expire(absl::Time now, bool held) {

@@ -90,7 +90,7 @@ class Upload {
 
 class HostUploads : public std::enable_shared_from_this<HostUploads> {
  public:
-  // Hands in-frame data to the core; never called inside it.
+  // Tells the core that data have come, and hands it those that ride in frames; never called inside it.
   using Deliver = std::function<void(HostDataArrived)>;
 
   // `postpone` runs a task when the core has been left. `plane` may be null where nothing large is sent.

@@ -179,8 +179,10 @@ class Driver {
         const Claimed claim = claims_.front();
         claims_.pop_front();
         for (int workers = in.Below(3); workers >= 0; --workers) {
-          uploads_->Want(claim.buffer, WorkerId{workers}, StreamId{++last_stream_}, claim.total,
-                         claim.total <= kInlineBytes, /*last=*/workers == 0);
+          const bool in_frame = claim.total <= kInlineBytes;
+          wanted_.emplace(StreamId{++last_stream_}, in_frame);
+          uploads_->Want(claim.buffer, WorkerId{workers}, StreamId{last_stream_}, claim.total, in_frame,
+                         /*last=*/workers == 0);
         }
         return RunPostponed();
       }
@@ -197,6 +199,8 @@ class Driver {
   }
 
   void Close() {
+    RunPostponed();
+    FUZZ_CHECK(wanted_.empty() || uploads_->buffer_count() > 0);
     uploads_->Close();
     RunPostponed();
     for (auto& [buffer, store] : stores_) {
@@ -231,7 +235,11 @@ class Driver {
   }
 
   void Delivered(HostDataArrived arrived) {
-    if (arrived.data.ok()) FUZZ_CHECK(static_cast<int64_t>(arrived.data->size()) <= kInlineBytes);
+    const auto wanted = wanted_.find(arrived.stream);
+    FUZZ_CHECK(wanted != wanted_.end());
+    if (arrived.data.ok())
+      FUZZ_CHECK(static_cast<int64_t>(arrived.data->size()) <= (wanted->second ? kInlineBytes : 0));
+    wanted_.erase(wanted);
   }
 
   void RunPostponed() {
@@ -249,6 +257,7 @@ class Driver {
   std::deque<Claimed> claims_;  // that nobody has asked for yet
   std::deque<std::function<void()>> postponed_;
   uint64_t last_stream_ = 0;
+  std::map<StreamId, bool> wanted_;  // whether in a frame; until the core is told
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ using ::testing::HasSubstr;
 
 constexpr SessionId kSession{1};
 constexpr HostBufferId kBuffer{5};
+constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kBufferBytes = 1 << 10;  // what one costs beside its data
 constexpr WorkerId kWorker{3};
 constexpr WorkerId kOther{4};
@@ -140,6 +141,42 @@ TEST_F(UploadsTest, DataThatCameBetweenClaimAndWantAreDeliveredOutsideTheCore) {
   EXPECT_EQ(delivered_[0].data.value(), "abc");
 }
 
+TEST_F(UploadsTest, OfLargeDataTheCoreHearsWhenAllHaveCome) {
+  auto uploads = Make();
+  const int64_t total = 2 * kMiB;
+  EXPECT_EQ(uploads->Claim(kBuffer, total).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, total, /*in_frame=*/false, /*last=*/false);
+  auto upload = Begin(*uploads, total);
+  ASSERT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  EXPECT_TRUE(delivered_.empty());
+  ASSERT_TRUE(upload->Append(Bytes(kMiB)).ok());
+  ASSERT_EQ(delivered_.size(), 1u);
+  EXPECT_EQ(delivered_[0].stream, StreamId{1});
+  EXPECT_EQ(delivered_[0].data.value(), "") << "they go to the worker as a stream";
+  uploads->Want(kBuffer, kOther, StreamId{2}, total, false, true);
+  EXPECT_EQ(delivered_.size(), 1u) << "not inside the core";
+  for (const auto& task : std::exchange(postponed_, {})) task();
+  ASSERT_EQ(delivered_.size(), 2u);
+  EXPECT_EQ(delivered_[1].worker, kOther);
+  uploads->Want(HostBufferId{99}, kWorker, StreamId{3}, total, false, true);
+  for (const auto& task : std::exchange(postponed_, {})) task();
+  ASSERT_EQ(delivered_.size(), 3u);
+  EXPECT_FALSE(delivered_[2].data.ok()) << "nobody has stored it";
+}
+
+TEST_F(UploadsTest, OfLargeDataThatBreakOffTheCoreHearsOnce) {
+  auto uploads = Make();
+  EXPECT_EQ(uploads->Claim(kBuffer, kMiB).value(), std::nullopt);
+  uploads->Want(kBuffer, kWorker, StreamId{1}, kMiB, /*in_frame=*/false, /*last=*/true);
+  auto upload = Begin(*uploads, kMiB);
+  ASSERT_TRUE(upload->Append(Bytes(100)).ok());
+  upload->Abort(absl::CancelledError("gone"));
+  ASSERT_EQ(delivered_.size(), 1u);
+  EXPECT_EQ(delivered_[0].data.status().code(), absl::StatusCode::kCancelled);
+  uploads->Close();
+  EXPECT_EQ(delivered_.size(), 1u);
+}
+
 TEST_F(UploadsTest, LargeDataFlowThroughAWindow) {
   auto uploads = Make();
   const int64_t total = 3 * kStreamWindowBytes;
@@ -190,7 +227,6 @@ TEST_F(UploadsTest, BothWorkersGetAllBytesInOrder) {
 
 // Room for 8.75 MiB to be staged, of which one session gets half, and 1.25 MiB to pass ahead.
 constexpr HostMemoryLimits kLittle = {.bytes = 20 << 20, .spill_bytes = 64 << 20};
-constexpr int64_t kMiB = 1 << 20;
 
 TEST_F(UploadsTest, WithoutRoomToStageAStoreWaitsUntilAnotherIsTaken) {
   auto uploads = Make({}, kLittle);

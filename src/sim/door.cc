@@ -42,20 +42,30 @@ class Door::Source final : public StreamSource {
   static void Step(const std::shared_ptr<Source>& self) {
     self->door_.world_.After(self->door_.world_.random().Delay(self->data_->delay), [self] {
       Door& door = self->door_;
-      if (self->done_ || door.life_ != self->life_) return;
+      if (door.life_ != self->life_) return;
+      if (self->done_) return self->Tell(absl::OkStatus());
       const auto total = static_cast<int64_t>(self->data_->data.size());
       if (!self->data_->aborted.ok() && self->available_ >= total / 2) {
-        return door.controller_->data_plane().Cancel(PeerOf(self->stream_.worker), self->stream_.id,
-                                                     self->data_->aborted);
+        door.controller_->data_plane().Cancel(PeerOf(self->stream_.worker), self->stream_.id, self->data_->aborted);
+        return self->Tell(self->data_->aborted);
       }
       const int64_t most = self->data_->aborted.ok() ? total : total - 1;
       self->available_ = std::min(most, self->available_ + door.world_.random().Between(1, kStepBytes));
       door.controller_->data_plane().Wake(PeerOf(self->stream_.worker), self->stream_.id);
-      if (self->available_ < total) Step(self);
+      if (self->available_ < total) return Step(self);
+      self->Tell(absl::OkStatus());
     });
   }
 
  private:
+  // The core hears that all is here, or that the rest will not come.
+  void Tell(const absl::Status& status) {
+    if (!door_.open_sessions_.contains(stream_.session)) return;
+    HostDataArrived arrived{stream_.worker, stream_.id, std::string()};
+    if (!status.ok()) arrived.data = status;
+    door_.controller_->Handle(std::move(arrived));
+  }
+
   Door& door_;
   const Stream stream_;
   const std::shared_ptr<const StoredData> data_;

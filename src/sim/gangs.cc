@@ -55,6 +55,8 @@ struct Tenant {
   int asked = 0;
   int left = 0;
   bool open = true;
+  bool stands_still = false;                    // once it has not sent something
+  std::vector<std::shared_ptr<Future>> unsent;  // data that launches take, and that come when it goes on
   std::vector<Kind> kinds;
   Launch* last = nullptr;
 };
@@ -75,6 +77,9 @@ class Gangs {
   void DrawTenants();
   std::shared_ptr<const Placement> DrawPlacement();
   void Ask(Tenant& tenant);
+  void TakeData(Tenant& tenant, Launch& launch);
+  void Send(const std::shared_ptr<Future>& data);
+  void WakeWhoStandsStill();
   void Schedule();
   void HandOver(Launch& launch);
   void StartWhatCan();
@@ -143,6 +148,7 @@ void Gangs::DrawTenants() {
     Tenant& tenant = tenants_.emplace_back();
     tenant.id = SessionId(i + 1);
     tenant.weight = static_cast<double>(int64_t{1} << random.Pick(4));
+    tenant.stands_still = !shares_ && random.Chance(15);
     if (!shares_ && random.Chance(15)) tenant.cap = static_cast<double>(random.Between(2, 9)) / 10;
     tenant.at_most = static_cast<int>(shares_ ? 50 : random.Between(1, 60));
     tenant.left = shares_ ? launches_ : launches_ / count;
@@ -177,12 +183,53 @@ void Gangs::Ask(Tenant& tenant) {
         tenant.last->next.push_back(launch.get());
       }
     }
+    if (random.Chance(shares_ ? 0 : 20)) TakeData(tenant, *launch);
     ++tenant.asked;
     --tenant.left;
     tenant.last = launch.get();
     all_.push_back(std::move(launch));
     world_.Note("session ", Raw(tenant.id), " asks for launch ", all_.back()->ticket);
     scheduler_.Add(*all_.back());
+  }
+}
+
+void Gangs::TakeData(Tenant& tenant, Launch& launch) {
+  auto data = std::make_shared<Future>(1, RequestHeader{}, answers_);
+  data->SetMake();
+  data->ExpectFromClient(1);
+  launch.needs.push_back(data);
+  launch.inputs.push_back(data);
+  if (tenant.stands_still) {
+    tenant.unsent.push_back(std::move(data));
+  } else {
+    Send(data);
+  }
+}
+
+// Its client sends it; some time later it is where it is needed.
+void Gangs::Send(const std::shared_ptr<Future>& data) {
+  Random& random = world_.random();
+  const absl::Duration sent = absl::Microseconds(random.Between(0, 5000));
+  world_.After(sent, [this, data] {
+    data->ClientSent();
+    scheduler_.LookAgain();
+    Schedule();
+  });
+  world_.After(sent + absl::Microseconds(random.Between(1, 5000)), [this, data] {
+    data->PartDone(absl::OkStatus(), answers_);
+    scheduler_.LookAgain();
+    Schedule();
+  });
+}
+
+// Who waits for the data of its client holds nobody up: it goes on only when all others have done what they want.
+void Gangs::WakeWhoStandsStill() {
+  for (const Tenant& tenant : tenants_) {
+    if (tenant.open && tenant.unsent.empty() && tenant.asked + tenant.left > 0) return;
+  }
+  for (Tenant& tenant : tenants_) {
+    tenant.stands_still = false;
+    for (const auto& data : std::exchange(tenant.unsent, {})) Send(data);
   }
 }
 
@@ -197,6 +244,9 @@ void Gangs::HandOver(Launch& launch) {
   world_.Note("launch ", launch.ticket, " is handed over");
   if (launch.handed_over || launch.over) world_.Fail(absl::StrCat("launch ", launch.ticket, " is handed over again"));
   if (launch.missing > 0) world_.Fail(absl::StrCat("launch ", launch.ticket, " comes before what it takes"));
+  if (std::any_of(launch.needs.begin(), launch.needs.end(), [](const auto& need) { return need->AwaitsClient(); })) {
+    world_.Fail(absl::StrCat("launch ", launch.ticket, " comes before its client's data"));
+  }
   launch.handed_over = true;
   for (DeviceId device : launch.placement->devices) {
     queues_[Raw(device)].push_back(&launch);
@@ -358,6 +408,7 @@ GangsResult Gangs::Run() {
       }
       continue;
     }
+    WakeWhoStandsStill();
     world_.After(absl::Milliseconds(1), [this] {
       scheduler_.LookAgain();
       Schedule();
