@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import sys
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -29,6 +31,9 @@ from causeway.embedded import START_TIMEOUT_S, EmbeddedCluster, Sizes, client_ur
 
 PLATFORM = "causeway"
 _CONNECT_TIMEOUT_S = 60
+_FIRST_TRY_S = 2  # then the user hears why there is no session yet
+_NEXT_TRIES_S = 5  # each; also the longest that Ctrl-C takes
+_SLACK_S = 0.5  # by which a try may end late
 
 # In every error of a session that has ended, whoever ended it.
 _SESSION_LOST = "Connection to IFRT proxy server was terminated"
@@ -38,8 +43,10 @@ _WHAT_TO_DO = (
     "again; JAX connects anew when it next needs a device. `causeway status` shows whether the cluster is up.)"
 )
 
-# What the cluster answers when there is nothing wrong with the connection: it has said what to do.
-_REFUSALS = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+# What the cluster answers when there is nothing wrong with the connection: it has said what to do. The first of these
+# does not change with time.
+_SENSELESS = "INVALID_ARGUMENT"
+_REFUSALS = (_SENSELESS, "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED")
 
 _cluster: EmbeddedCluster | None = None
 _wishes: dict[str, Any] = {}  # of causeway.connect
@@ -98,11 +105,11 @@ def _make_client() -> Any:
     # The client's default is ALTS, which exists only inside one cloud; its one alternative is plaintext.
     os.environ["IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"] = "true"
     options = backend.ifrt_proxy.ClientConnectionOptions()
-    options.connection_timeout_in_seconds = positive_number("CAUSEWAY_CONNECT_TIMEOUT", _CONNECT_TIMEOUT_S)
     options.initialization_data = session.initialization_data(wishes)
+    limit_s = positive_number("CAUSEWAY_CONNECT_TIMEOUT", _CONNECT_TIMEOUT_S)
     try:
         with _quiet_client():
-            client = backend.ifrt_proxy.get_client(url, options)
+            client = _session(url, options, limit_s)
     except Exception as error:
         if str(error).startswith(_REFUSALS):
             raise RuntimeError(f"the Causeway cluster at {url} refuses this session: {_told(error)}") from error
@@ -118,6 +125,34 @@ def _make_client() -> Any:
         xla_bridge._backends.setdefault(client.platform, client)
     _begin(client, url)
     return client
+
+
+def _session(url: str, options: Any, limit_s: int) -> Any:
+    """The stock client, connected.
+
+    It tries for as long as it may in silence, deaf to Ctrl-C: so it is asked again and again, and the user hears after
+    the first time. (Its own callback, options.on_connection_update, is called while Python ends too, which aborts the
+    process.)
+    """
+    deadline = time.monotonic() + limit_s
+    try_s = min(limit_s, _FIRST_TRY_S)
+    while True:
+        options.connection_timeout_in_seconds = try_s
+        try:
+            return backend.ifrt_proxy.get_client(url, options)
+        except Exception as error:
+            rest_s = math.ceil(deadline - time.monotonic() - _SLACK_S)
+            if rest_s <= 0 or str(error).startswith(_SENSELESS):
+                raise
+            if try_s == _FIRST_TRY_S:
+                state = "refuses this session" if str(error).startswith(_REFUSALS) else "does not answer"
+                print(
+                    f"causeway: the cluster at {url} {state} so far: {_told(error)}\n"
+                    f"causeway: trying for {rest_s} s more (CAUSEWAY_CONNECT_TIMEOUT={limit_s}); Ctrl-C ends it",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            try_s = min(rest_s, _NEXT_TRIES_S)
 
 
 def _told(error: Exception) -> str:

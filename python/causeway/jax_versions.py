@@ -1,8 +1,7 @@
 """Which releases of jax a cluster serves, and what to say about others.
 
 A cluster and a client agree on a version of their protocol by themselves, and a cluster that cannot serve a client says
-so. But that takes the client's whole connection timeout, because it tries again, and a release that nobody has tried
-may connect and fail later in ways that do not point here.
+so. But a release that nobody has tried may connect, and fail later in ways that do not point here.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import causeway
+from causeway import session
 from causeway.binary import find_binary
 
 SOON_S = 20
@@ -37,10 +39,10 @@ def start(two_islands: Cluster) -> Iterator[Any]:
     """Starts clients of `two_islands` that wish something, and ends them with the test."""
     clients: list[Client] = []
 
-    def started(file: str, /, **wishes: str) -> Client:
+    def started(file: str, /, timeout: str = "5", **wishes: str) -> Client:
         environment = {f"CAUSEWAY_SESSION_{wish.upper()}": value for wish, value in wishes.items()}
         # The client asks again for so long where it is refused.
-        environment["CAUSEWAY_CONNECT_TIMEOUT"] = "5"
+        environment["CAUSEWAY_CONNECT_TIMEOUT"] = timeout
         clients.append(Client(two_islands.client_address, two_islands.folder, file, **environment))
         return clients[-1].__enter__()
 
@@ -214,6 +216,38 @@ def test_what_was_held_is_given_back_when_its_program_is_killed(two_islands: Clu
     holder.kill()
     eventually(lambda: not two_islands.status()["sessions"], "the session has ended", SOON_S)
     assert start("late", devices="4", exclusive="1").call(ids) == [0, 1, 2, 3]
+
+
+def test_who_is_refused_hears_why_at_once_and_is_let_in_when_that_is_over(two_islands: Cluster, start: Any) -> None:
+    holder = start("holder", devices="3", exclusive="1")
+    assert len(holder.call(ids)) == 3
+    patient = start("patient", timeout="120", devices="2")
+    patient.start(ids)
+    hurried = start("hurried", timeout="120", devices="2")
+    hurried.start(ids)
+    for refused in (patient, hurried):
+        eventually(lambda log=refused.log: "Ctrl-C ends it" in log.read_text(), "it hears of it", SOON_S)
+        told = refused.log.read_text()
+        assert "refuses this session so far: RESOURCE_EXHAUSTED: this session asks for 2 devices" in told
+        assert "(holder.py)" in told
+        assert "s more (CAUSEWAY_CONNECT_TIMEOUT=120)" in told
+    os.kill(hurried.pid, signal.SIGINT)
+    with pytest.raises(RemoteError, match="KeyboardInterrupt"):
+        hurried.result(SOON_S)
+    holder.kill()
+    assert len(patient.result(SOON_S)) == 2
+    assert patient.log.read_text().count("so far") == 1
+
+
+def test_what_makes_no_sense_is_not_tried_again(start: Any) -> None:
+    client = start("client", timeout="120")
+
+    def weigh_nothing() -> None:
+        session.initialization_data = lambda _: {"causeway_session_weight": b"0"}
+        jax.devices()
+
+    with pytest.raises(RemoteError, match=r"refuses this session: INVALID_ARGUMENT: .*weight"):
+        client.call(weigh_nothing, limit_s=SOON_S)
 
 
 def test_a_platform_that_is_not_there_is_refused(start: Any) -> None:
