@@ -108,7 +108,8 @@ def _make_client() -> Any:
     options.initialization_data = session.initialization_data(wishes)
     limit_s = positive_number("CAUSEWAY_CONNECT_TIMEOUT", _CONNECT_TIMEOUT_S)
     try:
-        with _quiet_client():
+        # It warns that the connection is in plaintext; there is no other kind.
+        with quiet_client():
             client = _session(url, options, limit_s)
     except Exception as error:
         if str(error).startswith(_REFUSALS):
@@ -210,8 +211,8 @@ def _set_client_log_level(level: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Without the client's warnings that the connection is in plaintext: there is no other kind."""
+def quiet_client() -> Iterator[None]:
+    """Without the client's warnings: of what is meant so."""
     _set_client_log_level(2)
     try:
         yield

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax.sharding import SingleDeviceSharding
 
+from causeway.jax_plugin import quiet_client
+
 _OPTION = "causeway_memory_stats"
 
 
@@ -27,7 +29,9 @@ def memory_stats(device: jax.Device | None = None) -> dict[str, Any]:
     gc.collect()  # arrays in reference cycles are garbage too
     there = jax.ShapeDtypeStruct((), jax.numpy.float32, sharding=SingleDeviceSharding(device))
     try:
-        _any_program.lower(there).compile(compiler_options={_OPTION: True})
+        # The client warns of every compilation that fails.
+        with quiet_client():
+            _any_program.lower(there).compile(compiler_options={_OPTION: True})
     except jax.errors.JaxRuntimeError as error:
         _, found, answer = str(error).partition(f"{_OPTION}:")
         if not found:

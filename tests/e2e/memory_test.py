@@ -137,6 +137,7 @@ def test_the_controllers_accounts_are_the_workers(two_workers: Cluster, folder: 
             by_device = {d["device"]: d["bytes"] for d in session["device_bytes"]}
             assert by_device == {i: n for i in range(4) if (n := client.call(stats, i)["session_bytes_in_use"])}
         assert not any(named_bytes)
+        assert "causeway_memory_stats" not in client.log.read_text(), "the client warns of how it is asked"
 
 
 def test_what_is_let_go_of_is_gone_at_once(client_of_two: Client) -> None:
