@@ -119,7 +119,7 @@ class TraceBook {
   void End(const Cluster& cluster, ControllerActions& out);
   void Reset();
 
-  const Limits limits_;
+  const Limits limits_ = {};
   bool recording_ = false;
   uint64_t trace_ = 0;  // number of the latest
   std::optional<Tool> tool_;

@@ -21,7 +21,7 @@ class SlowBuffer final : public DeviceBuffer {
   void Resolve(const absl::Status& status) { std::exchange(waiting_, nullptr)(status); }
 
  private:
-  const std::vector<int64_t> dims_;
+  const std::vector<int64_t> dims_ = {};
   StatusCallback waiting_;
 };
 
