@@ -299,7 +299,8 @@ void MessageLanes::Run() {
       look_after = absl::Now() + kLookAfter;
     }
     for (int i = 0; i < count; ++i) {
-      if (events[i].data.u64 == kWakeNumber) {
+      const uint64_t number = events[i].data.u64;  // a copy: the events are packed
+      if (number == kWakeNumber) {
         {
           MutexLock lock(&mutex_);
           if (stopping_) return;
@@ -307,7 +308,7 @@ void MessageLanes::Run() {
         RunTasks();
         continue;
       }
-      const auto found = attached_.find(events[i].data.u64);
+      const auto found = attached_.find(number);
       if (found == attached_.end()) continue;  // lost by an event before this
       const LaneRef lane = found->second;
       if ((events[i].events & EPOLLOUT) != 0) Write(lane);
