@@ -137,6 +137,7 @@ def _session(url: str, options: Any, limit_s: int) -> Any:
     """
     deadline = time.monotonic() + limit_s
     try_s = min(limit_s, _FIRST_TRY_S)
+    told = False
     while True:
         options.connection_timeout_in_seconds = try_s
         try:
@@ -145,8 +146,14 @@ def _session(url: str, options: Any, limit_s: int) -> Any:
             rest_s = math.ceil(deadline - time.monotonic() - _SLACK_S)
             if rest_s <= 0 or str(error).startswith(_SENSELESS):
                 raise
-            if try_s == _FIRST_TRY_S:
-                state = "refuses this session" if str(error).startswith(_REFUSALS) else "does not answer"
+            if not told:
+                told = True
+                text = str(error)
+                state = "does not answer"
+                if text.startswith(_REFUSALS):
+                    state = "refuses this session"
+                elif text.startswith("UNAVAILABLE") and "failed to connect" not in text:
+                    state = "is not ready"
                 print(
                     f"causeway: the cluster at {url} {state} so far: {_told(error)}\n"
                     f"causeway: trying for {rest_s} s more (CAUSEWAY_CONNECT_TIMEOUT={limit_s}); Ctrl-C ends it",
@@ -212,7 +219,7 @@ def _set_client_log_level(level: int) -> None:
 
 @contextlib.contextmanager
 def quiet_client() -> Iterator[None]:
-    """Without the client's warnings: of what is meant so."""
+    """Without the client's warnings, where they are of something that is meant so."""
     _set_client_log_level(2)
     try:
         yield

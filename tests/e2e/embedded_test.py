@@ -145,6 +145,13 @@ def test_errors_say_what_is_wrong(folder: Path, environment: dict[str, str], exp
     assert expected in done.stderr
 
 
+def test_who_waits_for_a_cluster_is_told_so(folder: Path) -> None:
+    environment = {"CAUSEWAY_ADDRESS": f"unix:{folder}/none.sock", "CAUSEWAY_CONNECT_TIMEOUT": "3"}
+    done = run(folder, "import jax; jax.devices()", JAX_PLATFORMS="causeway", **environment)
+    assert f"causeway: the cluster at grpc://unix:{folder}/none.sock does not answer so far: UNAVAILABLE" in done.stderr
+    assert "trying for 1 s more" in done.stderr
+
+
 def test_a_cluster_that_ends_while_it_starts_is_an_error_with_its_log(folder: Path, broken_binary: Path) -> None:
     done = run(folder, "import jax; jax.devices()", JAX_PLATFORMS="causeway", CAUSEWAY_BINARY=str(broken_binary))
     assert "ended while it started (exit status 3); the end of its log:\nit has no luck" in done.stderr
