@@ -143,12 +143,12 @@ def _session(url: str, options: Any, limit_s: int) -> Any:
         try:
             return backend.ifrt_proxy.get_client(url, options)
         except Exception as error:
+            text = str(error)
             rest_s = math.ceil(deadline - time.monotonic() - _SLACK_S)
-            if rest_s <= 0 or str(error).startswith(_SENSELESS):
+            if rest_s <= 0 or text.startswith(_SENSELESS):
                 raise
             if not told:
                 told = True
-                text = str(error)
                 state = "does not answer"
                 if text.startswith(_REFUSALS):
                     state = "refuses this session"

@@ -202,7 +202,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     {
       MutexLock lock(&mutex_);
       // It is another request's, whose takers get all of it.
-      if (all_wanted_ || !takers_.empty() || !frames_.empty()) return;
+      if (all_wanted_ || !takers_.empty() || fills_frames()) return;
       claimed_ = true;
       DiscardLocked(effects);
     }
@@ -214,20 +214,14 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     std::shared_ptr<Taker> taker;
     {
       MutexLock lock(&mutex_);
-      if (in_frame) {
-        frames_.emplace_back(worker, stream);
-        if (!failed_.ok()) {
-          FailLocked(failed_, effects);
-        } else if (complete()) {
-          DeliverLocked(effects);
-        }
-      } else {
+      in_frames_ = in_frame;
+      asked_.emplace_back(worker, stream);
+      if (!in_frame) {
         taker = std::make_shared<Taker>(shared_from_this(), worker, stream);
         taker->queue = staged_;
         takers_.push_back(taker);
-        streams_.emplace_back(worker, stream);
-        if (complete() || !failed_.ok()) TellStreamsLocked(effects);
       }
+      if (complete() || !failed_.ok()) DeliverLocked(effects);
       if (last) {
         all_wanted_ = true;
         if (!in_frame) staged_.Clear();
@@ -280,8 +274,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     {
       MutexLock lock(&mutex_);
       effects.fail = std::exchange(flow_, nullptr);
-      frames_.clear();
-      streams_.clear();
+      asked_.clear();
       FailLocked(absl::CancelledError("the session is closed"), effects);
     }
     Carry(effects);
@@ -353,10 +346,13 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
 
   bool complete() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return announced_ >= 0 && received_ == announced_; }
 
+  // All of it is needed at once, in the end.
+  bool fills_frames() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return in_frames_ && !asked_.empty(); }
+
   // Nothing more will happen to it.
   bool finished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!complete() && failed_.ok()) return false;
-    return discarded_ || (all_wanted_ && takers_.empty() && frames_.empty());
+    return discarded_ || (all_wanted_ && takers_.empty() && asked_.empty());
   }
 
   absl::Status KeepLocked(absl::Cord chunk, bool in_file, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -377,7 +373,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
         effects.streams_to_wake.push_back(taker->stream);
         effects.workers_to_wake.push_back(taker->worker);
       }
-      if (!all_wanted_ || !frames_.empty()) staged_.Append(std::move(chunk));
+      if (!all_wanted_ || fills_frames()) staged_.Append(std::move(chunk));
     }
     ReturnReservedLocked(effects);
     if (complete()) CompleteLocked(effects);
@@ -488,7 +484,7 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   void ReleaseLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     int64_t taken = received_;
     if (failed_.ok() && !discarded_) {
-      if (!all_wanted_ || !frames_.empty()) taken = 0;
+      if (!all_wanted_ || fills_frames()) taken = 0;
       for (const auto& taker : takers_) taken = std::min(taken, taker->base);
     }
     while (!segments_.empty() && segments_.front().end <= taken) {
@@ -506,24 +502,21 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   }
 
   void CompleteLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    TellStreamsLocked(effects);
     DeliverLocked(effects);
     effects.remove = finished();
   }
 
+  // The core gets what goes in frames, or hears that all of what goes by streams has come; or that it will not.
   void DeliverLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    for (const auto& [worker, stream] : std::exchange(frames_, {})) {
-      effects.deliver.push_back(HostDataArrived{worker, stream, std::string(staged_)});
+    for (const auto& [worker, stream] : std::exchange(asked_, {})) {
+      HostDataArrived& arrived = effects.deliver.emplace_back(HostDataArrived{worker, stream, std::string()});
+      if (!failed_.ok()) {
+        arrived.data = failed_;
+      } else if (in_frames_) {
+        arrived.data = std::string(staged_);
+      }
     }
     ReleaseLocked(effects);
-  }
-
-  // The core hears that all of what goes by streams has come, or that it will not.
-  void TellStreamsLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    for (const auto& [worker, stream] : std::exchange(streams_, {})) {
-      HostDataArrived& arrived = effects.deliver.emplace_back(HostDataArrived{worker, stream, std::string()});
-      if (!failed_.ok()) arrived.data = failed_;
-    }
   }
 
   void DiscardLocked(Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -539,12 +532,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
     failed_ = why;
     waiting_ = 0;
     staged_.Clear();
-    ReleaseLocked(effects);
+    DeliverLocked(effects);
     ReturnReservedLocked(effects);
-    for (const auto& [worker, stream] : std::exchange(frames_, {})) {
-      effects.deliver.push_back(HostDataArrived{worker, stream, why});
-    }
-    TellStreamsLocked(effects);
     for (const auto& taker : takers_) effects.cancel.emplace_back(taker->worker, taker->stream);
     effects.why = why;
     effects.remove = finished();
@@ -599,8 +588,8 @@ class HostUploads::Entry final : public Upload, public std::enable_shared_from_t
   absl::Cord staged_ ABSL_GUARDED_BY(mutex_);  // all that came, until all takers are known
   std::deque<Segment> segments_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Taker>> takers_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::pair<WorkerId, StreamId>> frames_ ABSL_GUARDED_BY(mutex_);   // to be delivered
-  std::vector<std::pair<WorkerId, StreamId>> streams_ ABSL_GUARDED_BY(mutex_);  // to be told of
+  std::vector<std::pair<WorkerId, StreamId>> asked_ ABSL_GUARDED_BY(mutex_);  // the core is still to hear of these
+  bool in_frames_ ABSL_GUARDED_BY(mutex_) = false;                            // so they go, not by streams
 };
 
 absl::Span<const char> HostUploads::Taker::Read(int64_t offset, int64_t max_bytes) {

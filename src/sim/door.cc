@@ -43,29 +43,21 @@ class Door::Source final : public StreamSource {
     self->door_.world_.After(self->door_.world_.random().Delay(self->data_->delay), [self] {
       Door& door = self->door_;
       if (door.life_ != self->life_) return;
-      if (self->done_) return self->Tell(absl::OkStatus());
+      if (self->done_) return door.Tell(self->stream_, "");
       const auto total = static_cast<int64_t>(self->data_->data.size());
       if (!self->data_->aborted.ok() && self->available_ >= total / 2) {
         door.controller_->data_plane().Cancel(PeerOf(self->stream_.worker), self->stream_.id, self->data_->aborted);
-        return self->Tell(self->data_->aborted);
+        return door.Tell(self->stream_, self->data_->aborted);
       }
       const int64_t most = self->data_->aborted.ok() ? total : total - 1;
       self->available_ = std::min(most, self->available_ + door.world_.random().Between(1, kStepBytes));
       door.controller_->data_plane().Wake(PeerOf(self->stream_.worker), self->stream_.id);
       if (self->available_ < total) return Step(self);
-      self->Tell(absl::OkStatus());
+      door.Tell(self->stream_, "");
     });
   }
 
  private:
-  // The core hears that all is here, or that the rest will not come.
-  void Tell(const absl::Status& status) {
-    if (!door_.open_sessions_.contains(stream_.session)) return;
-    HostDataArrived arrived{stream_.worker, stream_.id, std::string()};
-    if (!status.ok()) arrived.data = status;
-    door_.controller_->Handle(std::move(arrived));
-  }
-
   Door& door_;
   const Stream stream_;
   const std::shared_ptr<const StoredData> data_;
@@ -272,20 +264,24 @@ void Door::WantHostData(SessionId session, HostBufferId buffer, WorkerId worker,
   if (last) stored_.erase(found);
   if (static_cast<int64_t>(data->data.size()) != total_bytes) world_.Fail("the core wants other bytes than are stored");
   if (in_frame != (total_bytes <= kInlineBytes)) world_.Fail("host data go by the wrong way");
+  const Stream name{session, worker, stream};
   if (in_frame) {
-    world_.After(world_.random().Delay(data->delay), [this, life = life_, session, worker, stream, data] {
-      if (life_ != life || !open_sessions_.contains(session)) return;
-      HostDataArrived arrived{worker, stream, data->data};
-      if (!data->aborted.ok()) arrived.data = data->aborted;
-      controller_->Handle(std::move(arrived));
+    world_.After(world_.random().Delay(data->delay), [this, life = life_, name, data] {
+      if (life_ != life) return;
+      if (data->aborted.ok()) return Tell(name, data->data);
+      Tell(name, data->aborted);
     });
     return;
   }
-  const Stream name{session, worker, stream};
   const auto source = std::make_shared<Source>(*this, name, data);
   streams_.insert(name);
   controller_->data_plane().Send(PeerOf(worker), stream, total_bytes, source);
   Source::Step(source);
+}
+
+void Door::Tell(const Stream& stream, absl::StatusOr<std::string> data) {
+  if (!open_sessions_.contains(stream.session)) return;
+  controller_->Handle(HostDataArrived{stream.worker, stream.id, std::move(data)});
 }
 
 void Door::Throttle(SessionId session, bool hold) {

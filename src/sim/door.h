@@ -102,6 +102,8 @@ class Door final : public ClientActions {
   // The ticket's entry, which is gone then. Reports a ticket that does not wait; null for those of closed sessions too.
   std::unique_ptr<Waiting> Take(RequestHeader request);
   void Later(std::function<void()> call);
+  // The core hears that these host data are here, or that they will not come; it gets those that ride in a frame.
+  void Tell(const Stream& stream, absl::StatusOr<std::string> data);
 
   World& world_;
   ControllerProcess* controller_ = nullptr;

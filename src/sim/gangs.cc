@@ -81,6 +81,7 @@ class Gangs {
   void Send(const std::shared_ptr<Future>& data);
   void WakeWhoStandsStill();
   void Schedule();
+  void LookAgain();
   void HandOver(Launch& launch);
   void StartWhatCan();
   void End(Launch& launch);
@@ -212,13 +213,11 @@ void Gangs::Send(const std::shared_ptr<Future>& data) {
   const absl::Duration sent = absl::Microseconds(random.Between(0, 5000));
   world_.After(sent, [this, data] {
     data->ClientSent();
-    scheduler_.LookAgain();
-    Schedule();
+    LookAgain();
   });
   world_.After(sent + absl::Microseconds(random.Between(1, 5000)), [this, data] {
     data->PartDone(absl::OkStatus(), answers_);
-    scheduler_.LookAgain();
-    Schedule();
+    LookAgain();
   });
 }
 
@@ -238,6 +237,11 @@ void Gangs::Schedule() {
   scheduler_.Run(world_.Now(), [this](Scheduler::Item& item) { HandOver(static_cast<Launch&>(item)); });
   StartWhatCan();
   CheckCredits();
+}
+
+void Gangs::LookAgain() {
+  scheduler_.LookAgain();
+  Schedule();
 }
 
 void Gangs::HandOver(Launch& launch) {
@@ -409,10 +413,7 @@ GangsResult Gangs::Run() {
       continue;
     }
     WakeWhoStandsStill();
-    world_.After(absl::Milliseconds(1), [this] {
-      scheduler_.LookAgain();
-      Schedule();
-    });
+    world_.After(absl::Milliseconds(1), [this] { LookAgain(); });
   }
   CheckEnd();
   result_.findings = world_.findings();
